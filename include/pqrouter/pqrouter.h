@@ -1,0 +1,447 @@
+/* pqrouter: a tenant's statements to the right PostgreSQL server.
+ *
+ * What lives here: everything an application calls, in the order of use. The operator's calls
+ * (counters, the shard map, pins) are in <pqrouter/admin.h>.
+ *
+ * Everywhere:
+ *  - A function that can fail returns PQR_OK (0) or a negative PQR_E_… code, the same that it
+ *    writes to `err`. `err` may be NULL; otherwise it is written whole on every return.
+ *    On failure nothing is written to the other out-parameters, unless said.
+ *  - Times are milliseconds, sizes are bytes, strings are UTF-8 and end with NUL.
+ *  - …_close and …_free accept NULL.
+ *  - Structs that the caller fills begin with `size`; the macros PQR_QUERY(…), PQR_SESSION(…), …
+ *    stamp it. Fields are only ever appended; a field left out is zero and means the default.
+ *    C++ has no compound literals: declare the struct, set .size = sizeof it, fill it by hand.
+ *  - The library installs no signal handler, prints nothing unless asked (PQR_LOG), never exits.
+ *  - After fork() a child may use a handle that was opened but never used before; any other
+ *    handle answers PQR_E_FORKED there, and the parent's connections are left alone.
+ */
+#ifndef PQROUTER_H
+#define PQROUTER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define PQR_API
+#else
+#define PQR_API __attribute__((visibility("default")))
+#endif
+
+#define PQR_VERSION_MAJOR 0
+#define PQR_VERSION_MINOR 1
+#define PQR_VERSION_PATCH 0
+
+/* The version of the library that is running, such as "0.1.0". Static text. Since 0.1. */
+PQR_API const char *pqr_version(void);
+
+/* ---- Errors ------------------------------------------------------------------------------- */
+
+/* What went wrong. Numbers are for ever; docs/errors.md says for each what to do. */
+typedef enum pqr_code {
+    PQR_OK = 0,
+    PQR_E_USAGE = -1,    /* the call itself is wrong: a NULL, a wrong size, a refused statement */
+    PQR_E_CONFIG = -2,   /* the configuration is wrong: all faults are in the message */
+    PQR_E_NOMEM = -3,    /* out of memory */
+    PQR_E_FORKED = -4,   /* the handle was used before fork(): open one of your own */
+    PQR_E_CLOSED = -5,   /* the router is closing or closed */
+    PQR_E_DEADLINE = -6, /* the call's deadline passed; a write: before it was sent */
+    PQR_E_POOL_TIMEOUT = -7, /* no connection came free in DB_POOL_TIMEOUT */
+    PQR_E_POOL_FULL = -8,    /* more than DB_POOL_QUEUE_LIMIT calls wait for a connection */
+    PQR_E_CONNECT = -9,      /* the server cannot be reached */
+    PQR_E_AUTH = -10,        /* the server refused user, password, database, or TLS failed */
+    PQR_E_NO_PRIMARY = -11,  /* the shard has no (undoubted) primary now */
+    PQR_E_NO_REPLICA = -12,  /* DB_READ_PREFERENCE=replica, and no replica is eligible */
+    PQR_E_WRONG_SHARD = -13, /* the database is stamped as another shard or fleet */
+    PQR_E_UNSTAMPED = -14,   /* the shard has no stamp: run pqrouter init */
+    PQR_E_READ_ONLY = -15,   /* a statement sent as a read, or in a read-only transaction, writes */
+    PQR_E_SQL = -16,         /* the server refused the statement: see .sqlstate */
+    PQR_E_LOST = -17,        /* the connection was lost; what was asked provably did not happen */
+    PQR_E_UNKNOWN = -18,     /* a write was sent and no answer came: it may have happened */
+    PQR_E_ROLLED_BACK = -19, /* the transaction failed before, or COMMIT rolled it back */
+    PQR_E_TYPE = -20,        /* a getter: no such row or column, or not of that type */
+    PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
+    PQR_E_BUG = -22          /* the library caught itself in a contradiction: please report */
+} pqr_code;
+
+/* May the call be made again? */
+typedef enum pqr_retry {
+    PQR_RETRY_NEVER = 0,  /* it would fail again */
+    PQR_RETRY_SAFE = 1,   /* it provably did not happen: doing it again cannot double it */
+    PQR_RETRY_UNKNOWN = 2 /* it may have happened: look before you do it again */
+} pqr_retry;
+
+/* An error, whole. Its size is part of the ABI and never changes; unused bytes are zero.
+ * Texts are cut to fit and always end with NUL. No text ever holds a password or a parameter. */
+typedef struct pqr_error {
+    int32_t code;        /* a pqr_code; PQR_OK after success */
+    int32_t retry;       /* a pqr_retry */
+    int32_t shard;       /* which shard; -1: none, or the control database */
+    int32_t index;       /* which statement of a batch, from 0; -1: not a batch */
+    char sqlstate[8];    /* the server's SQLSTATE, such as "23505"; "": it said none */
+    char node[32];       /* which server, such as "shard1/replica2"; "": none */
+    char constraint[64]; /* names, when the server gave them */
+    char schema[64];
+    char table[64];
+    char column[64];
+    char message[1024]; /* one sentence: what happened and what to do */
+    uint8_t reserved[200];
+} pqr_error;
+
+/* The name of a code, such as "POOL_FULL", and what to do about it: static texts, never NULL.
+ * Since 0.1. */
+PQR_API const char *pqr_code_name(int code);
+PQR_API const char *pqr_code_advice(int code);
+
+/* ---- Opening ------------------------------------------------------------------------------ */
+
+/* The router: one a process. Thread-safe. */
+typedef struct pqr pqr;
+
+/* Levels of the log, as in PQR_LOG. */
+typedef enum pqr_log_level {
+    PQR_LOG_OFF = 0,
+    PQR_LOG_ERROR = 1, /* an operator must act */
+    PQR_LOG_WARN = 2,  /* an operator should look */
+    PQR_LOG_INFO = 3,  /* what changed: roles, nodes, the map */
+    PQR_LOG_DEBUG = 4, /* each connection */
+    PQR_LOG_TRACE = 5  /* each call */
+} pqr_log_level;
+
+/* One log record. Called on any thread, never under a lock of the library; the texts live until
+ * it returns. It must not call the library. */
+typedef void pqr_log_fn(void *arg, int level, const char *event, const char *text);
+
+typedef struct pqr_options {
+    size_t size;
+    const char *const *env; /* "NAME=value" strings, ended by NULL; NULL: the environment */
+    pqr_log_fn *log;        /* where records go; NULL: to stderr, if PQR_LOG asks for any */
+    void *log_arg;
+} pqr_options;
+#define PQR_OPTIONS(...) (&(const pqr_options){.size = sizeof(pqr_options), __VA_ARGS__})
+
+/* Reads the configuration (docs/options.md) and makes a router. No I/O, no thread: both begin
+ * with the first use, so opening before fork() is safe. Options may be NULL. The environment is
+ * read here and never again. Errors: CONFIG (every fault, each naming its variable), NOMEM,
+ * USAGE. Free with pqr_close. Since 0.1. */
+PQR_API int pqr_open(pqr **out, const pqr_options *options, pqr_error *err);
+
+/* Waits until every shard (and the control database, if there is one) has a primary that takes
+ * calls, at most `timeout_ms` (0: only looks). Errors: the first shard's, with every shard that
+ * is not ready named in the message; FORKED, CLOSED. Since 0.1. */
+PQR_API int pqr_ready(pqr *db, int64_t timeout_ms, pqr_error *err);
+
+/* Refuses new calls (CLOSED), lets the calls and transactions in flight end for at most
+ * `drain_ms`, then cuts off the rest (they end honestly: LOST or UNKNOWN) and closes every
+ * connection. Returns when no call runs any more. Sessions, results and lent connections may be
+ * closed after it. Call it once. Since 0.1. */
+PQR_API void pqr_close(pqr *db, int64_t drain_ms);
+
+/* What is known of one server. */
+typedef struct pqr_node_health {
+    char node[32];        /* "shard1/replica2": by its variable, whatever its role is now */
+    char address[128];    /* host:port/database */
+    int32_t shard;        /* -1: the control database */
+    int32_t state;        /* a pqr_node_state */
+    int32_t role;         /* a pqr_role */
+    uint32_t timeline;    /* 0: not known */
+    int64_t latency_us;   /* of the last probe; -1: none answered yet */
+    int64_t lag_bytes;    /* behind the primary; 0 for a primary; -1: not known */
+    int64_t lag_ms;       /* how long ago the primary was where this replica is; -1: not known */
+    int64_t seen_ms;      /* how long ago it answered last; -1: never */
+    int32_t serves_reads; /* 1: a read may go there now */
+    int32_t conns_used;   /* connections: in a call or transaction, opening or closing */
+    int32_t conns_idle;
+    int32_t conns_waiting; /* calls that wait for one */
+    int32_t conns_limit;   /* DB_CONNECTION_LIMIT */
+    int32_t reserved0;
+    uint64_t calls; /* segments answered by this server since the router opened */
+    char why[160];  /* why it serves no reads, or what its last failure was; "": fine */
+} pqr_node_health;
+
+typedef enum pqr_node_state {
+    PQR_NODE_UNKNOWN = 0, /* not looked at yet: its shard was not used */
+    PQR_NODE_UP = 1,
+    PQR_NODE_SUSPECT = 2, /* it did not answer once */
+    PQR_NODE_DOWN = 3
+} pqr_node_state;
+
+typedef enum pqr_role { PQR_ROLE_UNKNOWN = 0, PQR_ROLE_PRIMARY = 1, PQR_ROLE_REPLICA = 2 } pqr_role;
+
+/* Tells of every server, without asking any: writes up to `cap` entries of `each` bytes
+ * (sizeof(pqr_node_health)) and returns how many servers there are, or USAGE, FORKED.
+ * `out` may be NULL with cap 0. Since 0.1. */
+PQR_API int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each);
+
+/* ---- Sessions ----------------------------------------------------------------------------- */
+
+/* One unit of application work for one tenant, such as an HTTP request: its reads see its own
+ * writes and never go back in time. Used by one thread at a time; costs nothing worth pooling. */
+typedef struct pqr_session pqr_session;
+
+/* As .tenant: the control database, for tables that belong to no tenant. */
+PQR_API extern const char pqr_control_tenant[];
+#define PQR_CONTROL pqr_control_tenant
+
+typedef struct pqr_session_options {
+    size_t size;
+    const char *tenant;  /* whose; NULL only where there are no shards; or PQR_CONTROL */
+    size_t tenant_len;   /* its bytes; 0: up to its NUL */
+    int64_t deadline_ms; /* each call's default; 0: DB_SOCKET_TIMEOUT */
+} pqr_session_options;
+#define PQR_SESSION(...) \
+    (&(const pqr_session_options){.size = sizeof(pqr_session_options), __VA_ARGS__})
+
+/* Opens a session. No I/O. The tenant is copied. Errors: USAGE, NOMEM, FORKED, CLOSED.
+ * Since 0.1. */
+PQR_API int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **out,
+                             pqr_error *err);
+
+/* Ends a session; a transaction still open in it is rolled back, a connection still lent is
+ * closed. Since 0.1. */
+PQR_API void pqr_session_close(pqr_session *s);
+
+/* ---- Statements --------------------------------------------------------------------------- */
+
+/* Types of parameters, named by width. An array type is its element's + PQR_ARRAY. */
+enum {
+    PQR_TYPE_NULL = 0,
+    PQR_TYPE_TEXT = 1,        /* untyped: the server decides, so jsonb, numeric, enums … work */
+    PQR_TYPE_BYTES = 2,       /* bytea */
+    PQR_TYPE_BOOL = 3,        /* boolean */
+    PQR_TYPE_INT32 = 4,       /* integer */
+    PQR_TYPE_INT64 = 5,       /* bigint */
+    PQR_TYPE_FLOAT8 = 6,      /* double precision */
+    PQR_TYPE_UUID = 7,        /* uuid */
+    PQR_TYPE_TIMESTAMPTZ = 8, /* timestamptz, as microseconds since 1970-01-01 UTC */
+    PQR_ARRAY = 64
+};
+
+/* Bytes with their length: an element of an array of bytea. ptr NULL: a NULL element. */
+typedef struct pqr_bytes {
+    const void *ptr;
+    size_t len;
+} pqr_bytes;
+
+/* One parameter. What it points at must live until the call returns. A typed parameter carries
+ * its type to the server: `where int4col = $1` given PQR_INT64 compares as bigint; cast in SQL
+ * ($1::int) where the server finds no operator. */
+typedef struct pqr_param {
+    uint32_t type; /* PQR_TYPE_… [+ PQR_ARRAY] */
+    uint32_t reserved;
+    size_t len;           /* bytes of TEXT (with NUL not counted) and BYTES; elements of an array */
+    const uint8_t *nulls; /* arrays of fixed width: 1 = this element is NULL; NULL: none is */
+    union {
+        const void *ptr; /* TEXT, BYTES, UUID (16 bytes), arrays (of the C type below) */
+        int64_t i64;     /* BOOL, INT32, INT64, TIMESTAMPTZ */
+        double f64;
+    } v;
+} pqr_param;
+
+/* TEXT with len PQR_ZSTR ends at its NUL. A NULL pointer is SQL NULL, also for BYTES and UUID. */
+#define PQR_ZSTR ((size_t)-1)
+/* clang-format off */
+#define PQR_NULL {.type = PQR_TYPE_NULL}
+#define PQR_TEXT(s) {.type = PQR_TYPE_TEXT, .len = PQR_ZSTR, .v = {.ptr = (s)}}
+#define PQR_TEXT_N(s, n) {.type = PQR_TYPE_TEXT, .len = (n), .v = {.ptr = (s)}}
+#define PQR_BYTES(p, n) {.type = PQR_TYPE_BYTES, .len = (n), .v = {.ptr = (p)}}
+#define PQR_BOOL(b) {.type = PQR_TYPE_BOOL, .v = {.i64 = (b) ? 1 : 0}}
+#define PQR_INT32(i) {.type = PQR_TYPE_INT32, .v = {.i64 = (int32_t)(i)}}
+#define PQR_INT64(i) {.type = PQR_TYPE_INT64, .v = {.i64 = (i)}}
+#define PQR_FLOAT8(d) {.type = PQR_TYPE_FLOAT8, .v = {.f64 = (d)}}
+#define PQR_UUID(p16) {.type = PQR_TYPE_UUID, .v = {.ptr = (p16)}}
+#define PQR_TIMESTAMPTZ(us) {.type = PQR_TYPE_TIMESTAMPTZ, .v = {.i64 = (us)}}
+
+/* Arrays of n elements: const char *const[] (untyped; a NULL pointer is a NULL element),
+ * pqr_bytes[], bool[], int32_t[], int64_t[], double[], uint8_t[][16], int64_t[]. */
+#define PQR_ARRAY_OF_(t, p, n) {.type = PQR_ARRAY + (t), .len = (n), .v = {.ptr = (p)}}
+/* clang-format on */
+#define PQR_TEXT_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_TEXT, p, n)
+#define PQR_BYTES_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_BYTES, p, n)
+#define PQR_BOOL_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_BOOL, p, n)
+#define PQR_INT32_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_INT32, p, n)
+#define PQR_INT64_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_INT64, p, n)
+#define PQR_FLOAT8_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_FLOAT8, p, n)
+#define PQR_UUID_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_UUID, p, n)
+#define PQR_TIMESTAMPTZ_ARRAY(p, n) PQR_ARRAY_OF_(PQR_TYPE_TIMESTAMPTZ, p, n)
+
+/* Inside PQR_QUERY(…): the parameters $1, $2, … */
+#define PQR_PARAMS(...)                         \
+    .params = (const pqr_param[]){__VA_ARGS__}, \
+    .nparams = sizeof((const pqr_param[]){__VA_ARGS__}) / sizeof(pqr_param)
+
+/* How fresh a read must be. */
+typedef enum pqr_level {
+    PQR_LEVEL_SESSION = 0, /* not older than what the session wrote or saw */
+    PQR_LEVEL_ANY = 1,     /* any replica within the lag limits, dealt round robin call by call */
+    PQR_LEVEL_PRIMARY = 2  /* the primary */
+} pqr_level;
+
+typedef struct pqr_query {
+    size_t size;
+    const char *name; /* labels the statement in logs and errors; NULL: none */
+    const char *sql;  /* one statement, parameters as $1, $2, … */
+    const pqr_param *params;
+    size_t nparams;
+    int32_t level;         /* pqr_read, read-only transactions: a pqr_level */
+    int32_t binary_result; /* 1: values come in PostgreSQL's binary form */
+    int32_t alone;         /* pqr_write: 1 = nothing around it (VACUUM, CREATE INDEX CONCURRENTLY,
+                              CALL and DO that commit); its outcome is told by the server alone */
+    int32_t reserved;
+    int64_t deadline_ms; /* 0: the session's */
+} pqr_query;
+#define PQR_QUERY(...) (&(const pqr_query){.size = sizeof(pqr_query), __VA_ARGS__})
+
+/* The answer to a statement: immutable, reference counted, independent of session and router. */
+typedef struct pqr_result pqr_result;
+
+/* Runs a statement that only reads, on a replica that is healthy and fresh enough, else on the
+ * primary; it runs read-only there, so a statement that writes fails with READ_ONLY on every
+ * server. A read whose connection is lost is run again elsewhere, inside its deadline.
+ * `res` may be NULL. Free the result with pqr_result_free.
+ * Errors: USAGE, DEADLINE, POOL_TIMEOUT, POOL_FULL, CONNECT, AUTH, NO_PRIMARY, NO_REPLICA,
+ * WRONG_SHARD, READ_ONLY, SQL, LOST, NOMEM, FORKED, CLOSED. Since 0.1. */
+PQR_API int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
+
+/* Runs a statement on the shard's primary, in a transaction of its own, and returns when it is
+ * committed. It is run again only while it provably has not run. Errors: as pqr_read, also
+ * UNSTAMPED, and UNKNOWN: it was sent, no answer came, it may have happened. Since 0.1. */
+PQR_API int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
+
+/* Runs `n` reads in one round trip on one server. All or nothing: on failure every res[i] is
+ * NULL and err.index tells the first statement that failed. Level and deadline are the first
+ * query's. Errors: as pqr_read. Since 0.1. */
+PQR_API int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n,
+                           pqr_result **res, pqr_error *err);
+
+/* ---- Transactions ------------------------------------------------------------------------- */
+
+/* A transaction: one connection, exclusively. Used by one thread at a time. */
+typedef struct pqr_tx pqr_tx;
+
+typedef enum pqr_isolation {
+    PQR_READ_COMMITTED = 0,
+    PQR_REPEATABLE_READ = 1,
+    PQR_SERIALIZABLE = 2
+} pqr_isolation;
+
+typedef struct pqr_tx_options {
+    size_t size;
+    int32_t isolation;   /* a pqr_isolation */
+    int32_t read_only;   /* 1: read only, placed like a read of `level` */
+    int32_t level;       /* a pqr_level */
+    int32_t deferrable;  /* 1: serializable read-only transactions wait for a safe snapshot */
+    int64_t deadline_ms; /* of pqr_begin, and each statement's default; 0: the session's */
+} pqr_tx_options;
+#define PQR_TX(...) (&(const pqr_tx_options){.size = sizeof(pqr_tx_options), __VA_ARGS__})
+
+/* Begins a transaction; options may be NULL. Ends with pqr_commit or pqr_rollback, exactly once.
+ * Errors: as pqr_write. Since 0.1. */
+PQR_API int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_error *err);
+
+/* Runs a statement in the transaction. After a failure the transaction can only be rolled back;
+ * further statements answer ROLLED_BACK. LOST: the connection went away, nothing of the
+ * transaction happened. Since 0.1. */
+PQR_API int pqr_exec(pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
+
+/* Commits and frees the transaction, whatever comes back. OK: committed. ROLLED_BACK and SQL
+ * (a deferred constraint, a serialization failure): nothing of it happened. UNKNOWN: the answer
+ * was lost, it may have happened. Since 0.1. */
+PQR_API int pqr_commit(pqr_tx *tx, pqr_error *err);
+
+/* Rolls back and frees the transaction. NULL is accepted. Cannot fail: a connection that does not
+ * confirm is closed, and the server rolls back. Since 0.1. */
+PQR_API void pqr_rollback(pqr_tx *tx);
+
+/* Work of pqr_transact: returns PQR_OK to commit, anything else to roll back. It may be run
+ * several times: it must leave nothing behind but what it does through `tx`. `err` is never NULL:
+ * pass it to pqr_exec. Not to be ended inside. */
+typedef int pqr_work_fn(pqr_tx *tx, void *arg, pqr_error *err);
+
+/* Begins, runs `work`, commits; runs the whole again (at most 3 times, with backoff, inside the
+ * deadline) when it failed with a serialization failure or deadlock (40001, 40P01), or was lost
+ * before COMMIT. The deadline is of the whole. Returns what `work` or the commit returned.
+ * Since 0.1. */
+PQR_API int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *work,
+                         void *arg, pqr_error *err);
+
+/* ---- A connection of one's own ------------------------------------------------------------ */
+
+struct pg_conn;   /* libpq's PGconn */
+struct pg_result; /* libpq's PGresult */
+
+typedef enum pqr_lend_mode { PQR_LEND_READ = 0, PQR_LEND_WRITE = 1 } pqr_lend_mode;
+
+/* Lends a connection on the right server for what the router does not do: COPY, LISTEN, cursors,
+ * huge results. Blocking mode, idle, exclusive, counted in DB_CONNECTION_LIMIT; for READ its
+ * sessions are read-only by default. Give it back; do not PQfinish it. Errors: as pqr_write.
+ * Since 0.1. */
+PQR_API int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err);
+
+/* Takes a lent connection back and closes it: it is never pooled. NULL is accepted. Since 0.1. */
+PQR_API void pqr_give_back(pqr_session *s, struct pg_conn *conn);
+
+/* ---- Results ------------------------------------------------------------------------------ */
+
+/* One more owner; returns `res`. Thread-safe. Since 0.1. */
+PQR_API pqr_result *pqr_result_ref(pqr_result *res);
+
+/* One owner less; the last one frees. Thread-safe. Since 0.1. */
+PQR_API void pqr_result_free(pqr_result *res);
+
+/* Where it came from: "shard1/replica2", "shard1/primary". Lives as long as the result. */
+PQR_API const char *pqr_source(const pqr_result *res);
+
+/* Rows, columns, and rows that an INSERT, UPDATE, DELETE or MERGE touched. */
+PQR_API size_t pqr_rows(const pqr_result *res);
+PQR_API size_t pqr_columns(const pqr_result *res);
+PQR_API int64_t pqr_affected(const pqr_result *res);
+
+/* A column's name (NULL: no such column), and the first column of a name (-1: none). */
+PQR_API const char *pqr_column_name(const pqr_result *res, size_t column);
+PQR_API int pqr_column(const pqr_result *res, const char *name);
+
+/* The plain getters. NULL, a wrong index, or a value that is not of the type give 0, 0.0, false,
+ * "" (never a NULL pointer): pqr_is_null tells the first apart, the checked getters the rest.
+ * pqr_text is the value as the server sent it, ended by NUL, pqr_length its bytes; both live as
+ * long as the result. Results of .binary_result are read by all but pqr_text alike. */
+PQR_API bool pqr_is_null(const pqr_result *res, size_t row, size_t column);
+PQR_API const char *pqr_text(const pqr_result *res, size_t row, size_t column);
+PQR_API size_t pqr_length(const pqr_result *res, size_t row, size_t column);
+PQR_API int32_t pqr_int32(const pqr_result *res, size_t row, size_t column);
+PQR_API int64_t pqr_int64(const pqr_result *res, size_t row, size_t column);
+PQR_API double pqr_float8(const pqr_result *res, size_t row, size_t column);
+PQR_API bool pqr_bool(const pqr_result *res, size_t row, size_t column);
+
+/* The checked getters: TYPE for a wrong index, for NULL, and for a value that is not of the type
+ * or does not fit. uuid: 16 bytes. timestamptz: microseconds since 1970-01-01 UTC (a text result
+ * must carry its offset, as it does under DateStyle ISO; infinity is a TYPE error).
+ * bytes: writes up to `cap` bytes, and the whole length to `len`. Since 0.1. */
+PQR_API int pqr_get_int32(const pqr_result *res, size_t row, size_t column, int32_t *out,
+                          pqr_error *err);
+PQR_API int pqr_get_int64(const pqr_result *res, size_t row, size_t column, int64_t *out,
+                          pqr_error *err);
+PQR_API int pqr_get_float8(const pqr_result *res, size_t row, size_t column, double *out,
+                           pqr_error *err);
+PQR_API int pqr_get_bool(const pqr_result *res, size_t row, size_t column, bool *out,
+                         pqr_error *err);
+PQR_API int pqr_get_uuid(const pqr_result *res, size_t row, size_t column, uint8_t out[16],
+                         pqr_error *err);
+PQR_API int pqr_get_timestamptz(const pqr_result *res, size_t row, size_t column, int64_t *out,
+                                pqr_error *err);
+PQR_API int pqr_get_bytes(const pqr_result *res, size_t row, size_t column, void *buf, size_t cap,
+                          size_t *len, pqr_error *err);
+
+/* The libpq result underneath, for code that wants one. Owned by `res`; do not PQclear it. */
+PQR_API const struct pg_result *pqr_result_pg(const pqr_result *res);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,15 @@
+/* Checks that all public functions share: the caller's structs, and handles that must be there. */
+#ifndef PQI_CHECK_H
+#define PQI_CHECK_H
+
+#include <pqrouter/pqrouter.h>
+
+/* Copies a caller's struct of `size` bytes (its first field) into ours of `own` bytes, so that old
+ * and new headers work with this library. USAGE: size 0, or a newer header's field is set that
+ * this library does not know. NULL counts as all defaults. */
+int pqi_take_struct(void *out, size_t own, const void *given, const char *macro, pqr_error *err);
+
+/* USAGE "…: NAME is NULL" unless `pointer` is one. */
+int pqi_need(const void *pointer, const char *name, pqr_error *err);
+
+#endif

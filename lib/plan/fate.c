@@ -1,0 +1,92 @@
+/* What a failure means: one table, first match wins. */
+#include "fate.h"
+
+#include <string.h>
+
+#define ANY 0
+#define ERROR (1 << PQI_SEV_ERROR)
+#define FATAL (1 << PQI_SEV_FATAL)
+#define PANIC (1 << PQI_SEV_PANIC)
+
+struct row {
+    const char *sqlstate; /* a prefix; "": every one */
+    int severities;       /* ANY, or a set */
+    struct pqi_fate fate;
+};
+
+static const struct row rows[] = {
+    /* A PANIC takes the whole server down: what was in flight may be in its log, or not. */
+    {"", PANIC, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    /* The node is (now) a replica: it did not write. A read that writes is the caller's error. */
+    {"25006", ANY, {PQI_NOT_RUN, true, PQI_RETURN, PQI_ELSEWHERE}},
+    /* Serialization failure, deadlock; as FATAL a recovery conflict on a replica. */
+    {"40001", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_BACKOFF}},
+    {"40P01", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_BACKOFF}},
+    {"40001", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_RETURN}},
+    {"40P01", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_RETURN}},
+    /* "Statement completion unknown": PostgreSQL itself never says so, proxies and kin do. */
+    {"40003", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    {"08007", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    {"08P01", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    /* The session had sat idle too long, or in a failed block that was not ours to begin. */
+    {"25P02", ANY, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    {"25P03", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    {"25P04", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    {"57P05", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    /* Terminated by an administrator or a fast shutdown: the server rolled back first. */
+    {"57P01", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    /* Starting up, shutting down, no slot: nothing was run. */
+    {"57P02", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    {"57P03", ANY, {PQI_NOT_RUN, false, PQI_BACKOFF, PQI_BACKOFF}},
+    {"53300", ANY, {PQI_NOT_RUN, false, PQI_BACKOFF, PQI_BACKOFF}},
+    /* Cancelled, by statement_timeout or a person: rolled back. */
+    {"57014", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
+    {"55P03", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_RETURN}},
+    {"55006", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_RETURN}},
+    {"53200", ERROR, {PQI_NOT_RUN, true, PQI_ELSEWHERE, PQI_RETURN}},
+    {"53", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
+    {"54", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
+    {"XX", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+    /* Everything else that the server says as an ERROR is about the statement. */
+    {"", ERROR, {PQI_PERMANENT, true, PQI_RETURN, PQI_RETURN}},
+    {"", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
+};
+
+static const struct pqi_fate never_sent = {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE};
+static const struct pqi_fate no_answer = {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN};
+static const struct pqi_fate out_of_time = {PQI_MAYBE, false, PQI_RETURN, PQI_RETURN};
+static const struct pqi_fate in_time_not_sent = {PQI_NOT_RUN, false, PQI_RETURN, PQI_RETURN};
+
+struct pqi_fate pqi_fate(const struct pqi_failure *f)
+{
+    if (f->timed_out)
+        return f->given ? out_of_time : in_time_not_sent;
+    bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
+    if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
+        return f->given ? no_answer : never_sent;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        if ((rows[i].severities == ANY || rows[i].severities & 1 << f->severity) &&
+            strncmp(f->sqlstate, rows[i].sqlstate, strlen(rows[i].sqlstate)) == 0)
+            return rows[i].fate;
+    return no_answer;
+}
+
+int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool write)
+{
+    if (f->timed_out)
+        return write && fate->class_ == PQI_MAYBE ? PQR_E_UNKNOWN : PQR_E_DEADLINE;
+    if (strcmp(f->sqlstate, "25006") == 0 && !write)
+        return PQR_E_READ_ONLY;
+    if (strcmp(f->sqlstate, "25P02") == 0)
+        return PQR_E_ROLLED_BACK;
+    if (write && fate->class_ == PQI_MAYBE)
+        return PQR_E_UNKNOWN;
+    return fate->keep ? PQR_E_SQL : PQR_E_LOST;
+}
+
+pqr_retry pqi_fate_retry(const struct pqi_fate *fate, bool write)
+{
+    if (fate->class_ == PQI_PERMANENT)
+        return PQR_RETRY_NEVER;
+    return write && fate->class_ == PQI_MAYBE ? PQR_RETRY_UNKNOWN : PQR_RETRY_SAFE;
+}

@@ -1,0 +1,36 @@
+/* Who is a shard's primary: all nodes' reports in, an answer or the reason for doubt out. */
+#ifndef PQI_FOLLOW_H
+#define PQI_FOLLOW_H
+
+#include <pqrouter/pqrouter.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What a node said of itself when it answered last. */
+struct pqi_report {
+    enum pqr_node_state state;
+    enum pqr_role role;
+    bool read_only;      /* default_transaction_read_only is on: takes no writes */
+    uint32_t timeline;   /* 0: it has no right to tell */
+    uint64_t system_id;  /* pg_control_system(): the same on all servers of one shard */
+};
+
+enum pqi_verdict_of_follow {
+    PQI_PRIMARY_IS,   /* `node` */
+    PQI_PRIMARY_NONE, /* no server that answers is out of recovery */
+    PQI_PRIMARY_DOUBT /* several claim it, or an outdated one does: writes wait */
+};
+
+struct pqi_follow {
+    enum pqi_verdict_of_follow verdict;
+    int node;
+    int rival; /* DOUBT: the other claimant, -1: `node`'s timeline is older than one seen before */
+};
+
+/* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
+ * the shard's (0: not known yet). The known primary stays while it answers and no other node
+ * claims to be one; a claimant on an older timeline than was seen is never followed. */
+struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
+                             uint64_t system_id);
+
+#endif

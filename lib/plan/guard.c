@@ -1,0 +1,396 @@
+/* What a caller's statement may be. A small lexer of PostgreSQL's tokens, and one table of what
+ * begins like what. */
+#include "guard.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- Tokens: enough of the manual's "Lexical Structure" to find words and skip the rest ------ */
+
+enum kind { END, WORD, QUOTED, OTHER };
+
+struct token {
+    enum kind kind;
+    const char *at;
+    size_t len;
+};
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+static bool begins_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (unsigned char)c >= 0x80;
+}
+
+static bool continues_word(char c)
+{
+    return begins_word(c) || is_digit(c) || c == '$';
+}
+
+static const char *after_word(const char *p)
+{
+    while (continues_word(*p))
+        p++;
+    return p;
+}
+
+/* Comments of this kind nest; one that is not closed goes to the end, as everything below. */
+static const char *after_block_comment(const char *p)
+{
+    int depth = 0;
+    do {
+        if (p[0] == '/' && p[1] == '*') {
+            depth++;
+            p += 2;
+        } else if (p[0] == '*' && p[1] == '/') {
+            depth--;
+            p += 2;
+        } else if (*p) {
+            p++;
+        }
+    } while (depth > 0 && *p);
+    return p;
+}
+
+static const char *after_blanks(const char *p)
+{
+    for (;;) {
+        p += strspn(p, " \t\n\r\f\v");
+        if (p[0] == '-' && p[1] == '-')
+            p += strcspn(p, "\n\r");
+        else if (p[0] == '/' && p[1] == '*')
+            p = after_block_comment(p);
+        else
+            return p;
+    }
+}
+
+/* Behind a text in quotes; a doubled quote is read as the end of one text and the begin of the
+ * next, which comes to the same. */
+static const char *after_quotes(const char *p, bool backslashes)
+{
+    char quote = *p++;
+    while (*p && *p != quote)
+        p += backslashes && p[0] == '\\' && p[1] ? 2 : 1;
+    return *p ? p + 1 : p;
+}
+
+/* Behind $tag$ … $tag$; behind the dollar if it begins no such text ($1). */
+static const char *after_dollar(const char *p)
+{
+    const char *tag_end = p + 1;
+    while (begins_word(*tag_end) || (tag_end > p + 1 && is_digit(*tag_end)))
+        tag_end++;
+    if (*tag_end != '$')
+        return p + 1;
+    size_t len = (size_t)(tag_end + 1 - p);
+    for (const char *q = tag_end + 1; (q = strchr(q, '$')); q++)
+        if (strncmp(q, p, len) == 0)
+            return q + len;
+    return p + strlen(p);
+}
+
+static struct token next(const char **sql)
+{
+    const char *p = after_blanks(*sql);
+    struct token t = {.kind = OTHER, .at = p};
+    if (!*p) {
+        t.kind = END;
+    } else if ((*p == 'e' || *p == 'E') && p[1] == '\'') {
+        p = after_quotes(p + 1, true);
+    } else if (begins_word(*p)) {
+        t.kind = WORD;
+        p = after_word(p);
+    } else if (*p == '"') {
+        t.kind = QUOTED;
+        p = after_quotes(p, false);
+    } else if (*p == '\'') {
+        p = after_quotes(p, false);
+    } else {
+        p = *p == '$' ? after_dollar(p) : p + 1;
+    }
+    t.len = (size_t)(p - t.at);
+    *sql = p;
+    return t;
+}
+
+static struct token peek(const char *sql)
+{
+    return next(&sql);
+}
+
+static bool is_char(struct token t, char c)
+{
+    return t.kind == OTHER && t.len == 1 && *t.at == c;
+}
+
+/* Not strcasecmp: that one asks the locale. */
+static bool same_word(const char *a, const char *upper, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if ((a[i] >= 'a' && a[i] <= 'z' ? a[i] - 'a' + 'A' : a[i]) != upper[i])
+            return false;
+    return true;
+}
+
+static bool is_word(struct token t, const char *upper)
+{
+    return t.kind == WORD && t.len == strlen(upper) && same_word(t.at, upper, t.len);
+}
+
+static bool skip_word(const char **sql, const char *upper)
+{
+    const char *p = *sql;
+    if (!is_word(next(&p), upper))
+        return false;
+    *sql = p;
+    return true;
+}
+
+/* Does `sql` begin with these words? A word before a dot is a name: SET local.x = 1 sets x. */
+static bool begins(const char *sql, const char *words)
+{
+    while (*words) {
+        size_t len = strcspn(words, " ");
+        struct token t = next(&sql);
+        if (t.kind != WORD || t.len != len || !same_word(t.at, words, len))
+            return false;
+        words += len + (words[len] == ' ');
+    }
+    return !is_char(peek(sql), '.');
+}
+
+static bool begins_with_one_of(const char *sql, const char *const *words)
+{
+    while (*words && !begins(sql, *words))
+        words++;
+    return *words != NULL;
+}
+
+/* ---- What the statement is ------------------------------------------------------------------- */
+
+static const char *const queries[] = {"SELECT", "WITH", "VALUES", "TABLE", NULL};
+
+static const char *after_openings(const char *sql)
+{
+    const char *p = sql;
+    for (struct token t = next(&p); is_char(t, '(') || is_char(t, ';'); t = next(&p))
+        sql = p;
+    return after_blanks(sql);
+}
+
+/* Behind EXPLAIN's options, which are words or stand in one pair of brackets. */
+static const char *after_explain_options(const char *p)
+{
+    while (skip_word(&p, "ANALYZE") || skip_word(&p, "ANALYSE") || skip_word(&p, "VERBOSE"))
+        ;
+    const char *inside = p;
+    if (!is_char(next(&inside), '(') || is_char(peek(inside), '(') ||
+        begins_with_one_of(inside, queries))
+        return p;
+    for (struct token t = next(&inside); t.kind != END && !is_char(t, ')');)
+        t = next(&inside);
+    return inside;
+}
+
+/* The first word of what is to run: EXPLAIN ANALYZE runs what it explains. */
+static const char *statement(const char *sql)
+{
+    const char *p = after_openings(sql);
+    while (begins(p, "EXPLAIN")) {
+        p += strlen("EXPLAIN");
+        p = after_openings(after_explain_options(p));
+    }
+    return p;
+}
+
+/* pg_temp.x, also quoted, as DDL makers write it. */
+static bool is_temp_schema(struct token t, const char *after)
+{
+    return (is_word(t, "PG_TEMP") || (t.len == 9 && memcmp(t.at, "\"pg_temp\"", 9) == 0)) &&
+           is_char(peek(after), '.');
+}
+
+static bool temporary_follows(const char *p)
+{
+    if (!skip_word(&p, "GLOBAL"))
+        skip_word(&p, "LOCAL");
+    struct token t = next(&p);
+    return is_word(t, "TEMP") || is_word(t, "TEMPORARY") || is_temp_schema(t, p);
+}
+
+static bool creates_temporary(const char *p)
+{
+    skip_word(&p, "CREATE");
+    if (skip_word(&p, "OR"))
+        skip_word(&p, "REPLACE");
+    if (temporary_follows(p))
+        return true;
+    /* A view of a temporary table is temporary without saying so: look for the schema anywhere. */
+    struct token t = next(&p);
+    while (t.kind != END && !is_temp_schema(t, p))
+        t = next(&p);
+    return t.kind != END;
+}
+
+/* SELECT … INTO TEMP t; but not WITH … AS (INSERT INTO temp …). */
+static bool selects_into_temporary(const char *p)
+{
+    struct token before = {0};
+    for (struct token t = next(&p); t.kind != END; before = t, t = next(&p))
+        if (is_word(t, "INTO") && !is_word(before, "INSERT") && !is_word(before, "MERGE") &&
+            temporary_follows(p))
+            return true;
+    return false;
+}
+
+/* ---- The table ------------------------------------------------------------------------------- */
+
+/* Why a statement that begins with `words` is refused; NULL: it is allowed. Longer ones first.
+ * As text behind the words. TAINTS: allowed, and the connection is not used again. */
+struct rule {
+    const char *words;
+    const char *outside;
+    const char *in_tx;
+};
+
+static const char TAINTS[] = "changes the session: its connection is closed after the transaction";
+
+#define BEGINS "would begin a transaction around other statements: use pqr_begin or pqr_transact"
+#define NESTS "cannot begin a transaction inside one: use SAVEPOINT"
+#define ENDS "belongs to a transaction, and this is none: use pqr_begin and pqr_commit"
+#define OURS "would end the transaction unseen: use pqr_commit or pqr_rollback"
+#define NAMES \
+    "is for names on a shared connection: the router prepares statements itself; use pqr_lend"
+#define DROPS "would drop the router's own prepared statements too: name the one"
+#define CURSOR "needs a cursor, and cursors live in transactions: use pqr_begin, or pqr_lend"
+#define COPIES "would take the connection over: use pqr_lend"
+#define LISTENS "needs a connection of its own: use pqr_lend"
+#define OUTLIVES "would outlive this call on a shared connection: "
+#define LOCALLY "would end with this call: use it in a transaction (pqr_begin)"
+#define SETS OUTLIVES "use set_config(name, value, true) in a transaction, or pqr_lend"
+
+static const struct rule rules[] = {
+    {"BEGIN", BEGINS, NESTS},
+    {"START", BEGINS, NESTS},
+    {"COMMIT", ENDS, OURS},
+    {"END", ENDS, OURS},
+    {"ABORT", ENDS, OURS},
+    {"ROLLBACK TO", ENDS, NULL},
+    {"ROLLBACK WORK TO", ENDS, NULL},
+    {"ROLLBACK TRANSACTION TO", ENDS, NULL},
+    {"ROLLBACK", ENDS, OURS},
+    {"SAVEPOINT", ENDS, NULL},
+    {"RELEASE", ENDS, NULL},
+    {"LOCK", "would lock for this call only: use pqr_begin", NULL},
+
+    {"PREPARE TRANSACTION", "needs a connection of its own: use pqr_lend",
+     "would take the transaction away: for two-phase commit use pqr_lend"},
+    {"PREPARE", NAMES, TAINTS},
+    {"EXECUTE", NAMES, TAINTS},
+    {"DEALLOCATE ALL", NAMES, DROPS},
+    {"DEALLOCATE PREPARE ALL", NAMES, DROPS},
+    {"DEALLOCATE", NAMES, TAINTS},
+
+    /* WITH HOLD outlives the transaction; every cursor is taken for one. */
+    {"DECLARE", CURSOR, TAINTS},
+    {"FETCH", CURSOR, NULL},
+    {"MOVE", CURSOR, NULL},
+    {"CLOSE", CURSOR, NULL},
+
+    {"COPY", COPIES, COPIES},
+    {"LISTEN", LISTENS, TAINTS},
+    {"UNLISTEN", LISTENS, TAINTS},
+    {"LOAD", OUTLIVES "use shared_preload_libraries or session_preload_libraries", TAINTS},
+    {"DISCARD", "would drop what others use on a shared connection: use pqr_lend", TAINTS},
+    {"RESET", SETS, TAINTS},
+    {"SET LOCAL", LOCALLY, NULL},
+    {"SET CONSTRAINTS", LOCALLY, NULL},
+    {"SET TRANSACTION", "would end with this call: use pqr_begin with its options", NULL},
+    {"SET", SETS, TAINTS},
+};
+
+static const struct rule temporary = {
+    "A temporary table", OUTLIVES "use a transaction (pqr_begin) with ON COMMIT DROP, or pqr_lend",
+    TAINTS};
+
+static const struct rule *begins_like(const char *p)
+{
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (begins(p, rules[i].words))
+            return &rules[i];
+    return NULL;
+}
+
+/* Reads need not be searched for INTO: a read-only transaction makes no table. */
+static const struct rule *rule_of(const char *p, enum pqi_place place)
+{
+    if (begins(p, "CREATE"))
+        return creates_temporary(p) ? &temporary : NULL;
+    if (begins(p, "SELECT") || begins(p, "WITH"))
+        return place != PQI_IN_READ && selects_into_temporary(p) ? &temporary : NULL;
+    return begins_like(p);
+}
+
+static const char *reason(const struct rule *r, enum pqi_place place)
+{
+    if (!r)
+        return NULL;
+    return place == PQI_IN_TX ? r->in_tx : r->outside;
+}
+
+/* What may go to a lane: what reads, and what the server refuses there as a write (25006), so that
+ * the caller is told READ_ONLY. Everything else runs in read-only transactions too, more or less
+ * (VACUUM, DO, NOTIFY, CHECKPOINT, ALTER SYSTEM; what later versions bring). */
+static bool may_be_read(const char *p)
+{
+    static const char *const refused_by_server[] = {
+        "INSERT",  "UPDATE", "DELETE",  "MERGE",   "CREATE",   "ALTER",    "DROP",   "TRUNCATE",
+        "COMMENT", "GRANT",  "REVOKE",  "REFRESH", "SECURITY", "REASSIGN", "IMPORT", NULL};
+    if (begins_with_one_of(p, queries) || begins(p, "SHOW"))
+        return true;
+    return begins_with_one_of(p, refused_by_server) && !begins(p, "ALTER SYSTEM");
+}
+
+/* ---- The two questions ----------------------------------------------------------------------- */
+
+enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, size_t why_size)
+{
+    const char *p = statement(sql);
+    if (why_size > 0)
+        why[0] = '\0';
+    if (!*p) {
+        snprintf(why, why_size, "the text holds no statement");
+        return PQI_REFUSE;
+    }
+    const struct rule *rule = rule_of(p, place);
+    const char *text = reason(rule, place);
+    if (text) {
+        snprintf(why, why_size, "%s %s", rule->words, text);
+        return text == TAINTS ? PQI_TAINT : PQI_REFUSE;
+    }
+    if (place == PQI_IN_READ && !may_be_read(p)) {
+        struct token t = peek(p);
+        bool shown = t.kind == WORD && t.len <= 32;
+        snprintf(why, why_size, "%.*s is not a read: use pqr_write", shown ? (int)t.len : 4,
+                 shown ? t.at : "this");
+        return PQI_REFUSE;
+    }
+    return PQI_ALLOW;
+}
+
+bool pqi_tag_allowed(const char *command_tag, enum pqi_place place)
+{
+    /* VALUES, TABLE and WITH … SELECT answer SELECT too. */
+    static const char *const reads[] = {"SELECT", "SHOW", "EXPLAIN", NULL};
+    if (place == PQI_IN_READ)
+        return begins_with_one_of(command_tag, reads);
+    /* ROLLBACK TO SAVEPOINT answers ROLLBACK. */
+    if (place == PQI_IN_TX && begins(command_tag, "ROLLBACK"))
+        return true;
+    const char *text = reason(begins_like(command_tag), place);
+    return !text || text == TAINTS;
+}

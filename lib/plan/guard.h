@@ -1,0 +1,31 @@
+/* What a caller's statement may be, told by its first words before anything is sent: connections
+ * are shared, and some statements would change them for whoever comes next.
+ * Not a parser: what hides in functions, DO blocks and procedures is not seen. */
+#ifndef PQI_GUARD_H
+#define PQI_GUARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Where the statement is to run. */
+enum pqi_place {
+    PQI_IN_READ,  /* on a lane, among other callers' reads */
+    PQI_IN_WRITE, /* in its own envelope, on a connection that is used again */
+    PQI_IN_ALONE, /* with nothing around it, on a connection that is used again */
+    PQI_IN_TX     /* in the caller's transaction */
+};
+
+enum pqi_verdict {
+    PQI_ALLOW,
+    PQI_TAINT, /* allowed, and the connection is closed after the transaction; only in PQI_IN_TX */
+    PQI_REFUSE /* not to be sent: `why` names the word and what to use instead */
+};
+
+/* Judges a statement. `why` gets the reason of TAINT and REFUSE, cut to fit, else "". */
+enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, size_t why_size);
+
+/* After the fact: may a statement in this place have answered with this command tag ("SELECT 3",
+ * PQcmdStatus)? False: it was not what it seemed, and its connection is to be closed. */
+bool pqi_tag_allowed(const char *command_tag, enum pqi_place place);
+
+#endif

@@ -1,0 +1,14 @@
+/* A node's state. */
+#include "health.h"
+
+enum pqr_node_state pqi_health_next(enum pqr_node_state now, enum pqi_seen_of_node seen)
+{
+    static const enum pqr_node_state next[4][3] = {
+        /*                      ANSWERED     SILENT            REFUSED      */
+        [PQR_NODE_UNKNOWN] = {PQR_NODE_UP, PQR_NODE_SUSPECT, PQR_NODE_DOWN},
+        [PQR_NODE_UP] = {PQR_NODE_UP, PQR_NODE_SUSPECT, PQR_NODE_DOWN},
+        [PQR_NODE_SUSPECT] = {PQR_NODE_UP, PQR_NODE_DOWN, PQR_NODE_DOWN},
+        [PQR_NODE_DOWN] = {PQR_NODE_UP, PQR_NODE_DOWN, PQR_NODE_DOWN},
+    };
+    return next[now][seen];
+}

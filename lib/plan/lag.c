@@ -1,0 +1,41 @@
+/* How far a replica is behind. */
+#include "lag.h"
+
+/* Drops every second sample but the newest: coarser for what is long ago, and never too young,
+ * since a replica between two samples counts from the older one. */
+static void thin(struct pqi_history *h)
+{
+    int kept = 0;
+    for (int i = 0; i < h->n; i++)
+        if (i % 2 == 0 || i == h->n - 1)
+            h->sample[kept++] = h->sample[i];
+    h->n = kept;
+}
+
+void pqi_history_add(struct pqi_history *h, int64_t at_ns, uint64_t lsn)
+{
+    struct pqi_sample *last = h->n > 0 ? &h->sample[h->n - 1] : 0;
+    if (last && lsn == last->lsn) {
+        last->at_ns = at_ns;
+        return;
+    }
+    if (last && lsn < last->lsn)
+        h->n = 0;
+    if (h->n == PQI_HISTORY_MAX)
+        thin(h);
+    h->sample[h->n++] = (struct pqi_sample){at_ns, lsn};
+}
+
+struct pqi_lag pqi_lag_of(const struct pqi_history *h, uint64_t replayed)
+{
+    if (h->n == 0)
+        return (struct pqi_lag){-1, -1};
+    const struct pqi_sample *newest = &h->sample[h->n - 1];
+    if (replayed >= newest->lsn)
+        return (struct pqi_lag){0, 0};
+    struct pqi_lag lag = {(int64_t)(newest->lsn - replayed), -1};
+    for (int i = h->n - 2; i >= 0 && lag.ms < 0; i--)
+        if (h->sample[i].lsn <= replayed)
+            lag.ms = (newest->at_ns - h->sample[i].at_ns) / 1000000;
+    return lag;
+}

@@ -1,0 +1,128 @@
+/* Which node serves this read. */
+#include "pick.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+static bool wants_primary_only(const struct pqi_need *need)
+{
+    return need->level == PQR_LEVEL_PRIMARY || need->preference == PQI_PREFER_PRIMARY;
+}
+
+static enum pqi_why judge_lag(const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    if (need->max_lag_bytes > 0 && c->lag.bytes < 0)
+        return PQI_WHY_LAG_UNKNOWN;
+    if (need->max_lag_bytes > 0 && c->lag.bytes > need->max_lag_bytes)
+        return PQI_WHY_LAG_BYTES;
+    if (need->max_lag_ms > 0 && c->lag.ms < 0)
+        return PQI_WHY_LAG_UNKNOWN;
+    if (need->max_lag_ms > 0 && c->lag.ms > need->max_lag_ms)
+        return PQI_WHY_LAG_MS;
+    return PQI_WHY_OK;
+}
+
+static enum pqi_why judge_replica(const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    if (wants_primary_only(need))
+        return PQI_WHY_NOT_ASKED;
+    enum pqi_why why = judge_lag(c, need);
+    if (why != PQI_WHY_OK)
+        return why;
+    if (need->level == PQR_LEVEL_SESSION && !pqi_seen_fresh(&need->seen, c->timeline, c->replayed))
+        return PQI_WHY_NOT_SEEN;
+    return PQI_WHY_OK;
+}
+
+enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    if (c->state == PQR_NODE_UNKNOWN)
+        return PQI_WHY_UNKNOWN;
+    if (c->state == PQR_NODE_DOWN)
+        return PQI_WHY_DOWN;
+    if (!c->is_primary && !c->is_replica)
+        return PQI_WHY_ROLE;
+    if (!c->stamp_ok)
+        return PQI_WHY_STAMP;
+    if (c->tried)
+        return PQI_WHY_TRIED;
+    /* A silent primary is still the best there is; a silent replica has peers. */
+    if (c->is_replica && c->state == PQR_NODE_SUSPECT)
+        return PQI_WHY_SUSPECT;
+    if (c->is_replica)
+        return judge_replica(c, need);
+    bool replicas_only = need->preference == PQI_PREFER_REPLICA && need->level != PQR_LEVEL_PRIMARY;
+    return replicas_only ? PQI_WHY_NOT_ASKED : PQI_WHY_OK;
+}
+
+/* The turn-th of the eligible replicas; -1: there is none. */
+static int deal_replica(const struct pqi_candidate *nodes, int n, const struct pqi_need *need,
+                        uint64_t turn)
+{
+    int eligible = 0;
+    for (int i = 0; i < n; i++)
+        eligible += nodes[i].is_replica && pqi_judge(&nodes[i], need) == PQI_WHY_OK;
+    if (eligible == 0)
+        return -1;
+    int skip = (int)(turn % (uint64_t)eligible);
+    for (int i = 0; i < n; i++)
+        if (nodes[i].is_replica && pqi_judge(&nodes[i], need) == PQI_WHY_OK && skip-- == 0)
+            return i;
+    return -1;
+}
+
+static int find_primary(const struct pqi_candidate *nodes, int n, const struct pqi_need *need)
+{
+    for (int i = 0; i < n; i++)
+        if (nodes[i].is_primary && pqi_judge(&nodes[i], need) == PQI_WHY_OK)
+            return i;
+    return -1;
+}
+
+int pqi_pick(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, uint64_t turn)
+{
+    int primary = find_primary(nodes, n, need);
+    if (primary >= 0 && need->preference == PQI_PREFER_PRIMARY_PREFERRED)
+        return primary;
+    if (need->level == PQR_LEVEL_SESSION && need->stay >= 0 && need->stay < n &&
+        nodes[need->stay].is_replica && pqi_judge(&nodes[need->stay], need) == PQI_WHY_OK)
+        return need->stay;
+    int replica = deal_replica(nodes, n, need, turn);
+    return replica >= 0 ? replica : primary;
+}
+
+const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
+                         const struct pqi_need *need, char *buf, size_t size)
+{
+    switch (why) {
+    case PQI_WHY_OK:
+        return "";
+    case PQI_WHY_UNKNOWN:
+        return "not looked at yet";
+    case PQI_WHY_DOWN:
+        return "down";
+    case PQI_WHY_SUSPECT:
+        return "did not answer its last probe";
+    case PQI_WHY_ROLE:
+        return "takes writes, but is not the shard's primary; or belongs to another cluster";
+    case PQI_WHY_STAMP:
+        return "its stamp is of another shard or fleet, or missing";
+    case PQI_WHY_LAG_UNKNOWN:
+        return "its lag is not known yet";
+    case PQI_WHY_LAG_BYTES:
+        snprintf(buf, size, "lags %" PRId64 " bytes, more than %" PRId64, c->lag.bytes,
+                 need->max_lag_bytes);
+        return buf;
+    case PQI_WHY_LAG_MS:
+        snprintf(buf, size, "lags %" PRId64 " ms, more than %" PRId64 " ms", c->lag.ms,
+                 need->max_lag_ms);
+        return buf;
+    case PQI_WHY_NOT_SEEN:
+        return "has not replayed what the session has seen";
+    case PQI_WHY_TRIED:
+        return "this call already failed there";
+    case PQI_WHY_NOT_ASKED:
+        return "the read asks for the other role";
+    }
+    return "";
+}

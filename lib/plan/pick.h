@@ -1,0 +1,61 @@
+/* Which node serves this read, and for each node why or why not. */
+#ifndef PQI_PICK_H
+#define PQI_PICK_H
+
+#include "lag.h"
+#include "lsn.h"
+#include "options.h"
+
+#include <pqrouter/pqrouter.h>
+#include <stdbool.h>
+
+/* A node as the decision sees it. */
+struct pqi_candidate {
+    enum pqr_node_state state;
+    bool is_primary; /* the shard's primary, not merely out of recovery */
+    bool is_replica; /* in recovery, of this shard's system identifier */
+    bool stamp_ok;
+    bool tried;      /* this call already failed there */
+    struct pqi_lag lag;
+    uint32_t timeline;
+    uint64_t replayed;
+};
+
+/* What the read asks for. */
+struct pqi_need {
+    enum pqr_level level;
+    struct pqi_seen seen; /* LEVEL_SESSION: what the session has seen */
+    int stay;             /* the node that the session is on; -1: none */
+    enum pqi_preference preference;
+    int64_t max_lag_ms;    /* 0: no limit in time */
+    int64_t max_lag_bytes; /* 0: no limit in bytes */
+};
+
+enum pqi_why {
+    PQI_WHY_OK,
+    PQI_WHY_UNKNOWN,    /* not looked at yet */
+    PQI_WHY_DOWN,
+    PQI_WHY_SUSPECT,
+    PQI_WHY_ROLE,       /* claims to be a primary, but is not the shard's, or another system */
+    PQI_WHY_STAMP,
+    PQI_WHY_LAG_UNKNOWN,
+    PQI_WHY_LAG_BYTES,
+    PQI_WHY_LAG_MS,
+    PQI_WHY_NOT_SEEN,   /* behind what the session has seen */
+    PQI_WHY_TRIED,
+    PQI_WHY_NOT_ASKED   /* the level or the preference asks for the other role */
+};
+
+/* Why this node does or does not serve the read, its role's turn apart. */
+enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *need);
+
+/* The node that serves the read, -1: none. A session stays where it is while that node may serve
+ * it. Replicas are dealt by `turn`: the caller counts it up once a deal, so that over k eligible
+ * replicas each gets every k-th. */
+int pqi_pick(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, uint64_t turn);
+
+/* One sentence part: "lags 4210 ms, more than 1000 ms". Static or in `buf`. */
+const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
+                         const struct pqi_need *need, char *buf, size_t size);
+
+#endif

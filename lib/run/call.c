@@ -1,0 +1,616 @@
+/* One call, from submit to answer. */
+#include "call.h"
+
+#include "../base/err.h"
+#include "../plan/fate.h"
+#include "monitor.h"
+#include "session.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define ATTEMPTS_MAX 4 /* the first, and three more */
+#define PAUSE_MS 10    /* before the second; doubles, with full jitter */
+
+void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_ms)
+{
+    memset(c, 0, sizeof *c);
+    pqi_err_none(&c->err);
+    c->db = s->db;
+    c->session = s;
+    c->position = -1;
+    c->unit = true;
+    c->begun_ns = pqi_now_ns();
+    c->until_ns = pqi_after_ms(c->begun_ns, deadline_ms > 0 ? deadline_ms : s->deadline_ms);
+    c->patience_until_ns = pqi_after_ms(c->begun_ns, s->db->options->pool_timeout_ms);
+    c->waiter = (struct pqi_waiter){0};
+    pqi_waiter_init(&c->waiter);
+    c->ticket.waiter = c->hope.waiter = &c->waiter;
+    pqi_list_init(&c->ticket.link);
+    pqi_list_init(&c->hope.link);
+}
+
+/* ---- Ends ----------------------------------------------------------------------------------- */
+
+static void stop_hoping(struct pqi_call *c)
+{
+    if (c->hoping)
+        pqi_shard_unhope(c->shard, &c->hope);
+    c->hoping = false;
+}
+
+/* Every way to DONE leads through here: the queue and the hopes are left, and a connection that
+ * nobody will use any more is given back. `err` is written already. */
+static void done(struct pqi_call *c)
+{
+    stop_hoping(c);
+    if (c->state == PQI_CALL_QUEUE && pqi_pool_leave(&c->node->pool, &c->ticket)) {
+        if (c->ticket.conn)
+            pqi_conn_back(c->node, c->ticket.conn);
+        else
+            pqi_pool_release(&c->node->pool);
+    }
+    c->state = PQI_CALL_DONE;
+}
+
+static void tell_where(struct pqi_call *c)
+{
+    if (c->err.code == PQR_OK || c->err.node[0] != '\0')
+        return;
+    c->err.shard = c->shard ? c->shard->number : -1;
+    if (c->node)
+        snprintf(c->err.node, sizeof c->err.node, "%s", c->node->target->name);
+}
+
+static void end_with_error(struct pqi_call *c)
+{
+    tell_where(c);
+    done(c);
+}
+
+static bool aborted(const struct pqi_call *c)
+{
+    return atomic_load(&c->db->aborting);
+}
+
+static int64_t spent_ms(const struct pqi_call *c)
+{
+    return (pqi_now_ns() - c->begun_ns) / PQI_MS;
+}
+
+/* Before anything was sent: the deadline has passed, or the router is closing. */
+static void end_unsent(struct pqi_call *c, const char *doing)
+{
+    if (aborted(c)) {
+        pqi_err(&c->err, PQR_E_CLOSED, "the router was closed while the call was %s", doing);
+    } else {
+        pqi_count(c->db, deadlines);
+        pqi_err(&c->err, PQR_E_DEADLINE, "the deadline passed after %lld ms, while %s: nothing was sent",
+                (long long)spent_ms(c), doing);
+    }
+    end_with_error(c);
+}
+
+/* ---- Running again -------------------------------------------------------------------------- */
+
+static bool may_rerun(const struct pqi_call *c)
+{
+    return c->unit && c->attempts < ATTEMPTS_MAX && !aborted(c) && pqi_now_ns() < c->until_ns;
+}
+
+static void rerun(struct pqi_call *c, enum pqi_again how)
+{
+    pqi_count(c->db, retries);
+    c->state = PQI_CALL_PLACE;
+    if (how == PQI_ELSEWHERE)
+        return;
+    int64_t most = PAUSE_MS * PQI_MS << c->attempts;
+    c->pause_until_ns = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
+    c->state = PQI_CALL_PAUSE;
+}
+
+/* The connection is dead, or may not be used again. */
+static void drop_conn(struct pqi_call *c)
+{
+    pqi_conn_give_up(c->node, c->conn);
+    c->conn = NULL;
+}
+
+/* ---- Connecting ----------------------------------------------------------------------------- */
+
+static int trouble_code(enum pqi_trouble_kind kind)
+{
+    switch (kind) {
+    case PQI_TROUBLE_LOGIN:
+    case PQI_TROUBLE_TLS:
+        return PQR_E_AUTH;
+    case PQI_TROUBLE_NOMEM:
+        return PQR_E_NOMEM;
+    default:
+        return PQR_E_CONNECT;
+    }
+}
+
+/* No connection could be made: nothing was sent. The next node, or the same after a pause. */
+static void connect_failed(struct pqi_call *c)
+{
+    struct pqi_trouble t = c->conn->trouble;
+    drop_conn(c);
+    pqi_count(c->db, connects_failed);
+    pqi_shard_troubled(c->node, &t);
+    pqi_shard_look_again(c->shard);
+    pqi_err(&c->err, trouble_code(t.kind), "%s (%s): %s", c->node->target->name,
+            c->node->target->shown, t.text);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t.sqlstate);
+    c->tried[c->node->index] = true;
+    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+        rerun(c, c->write ? PQI_BACKOFF : PQI_ELSEWHERE);
+    else
+        end_with_error(c);
+}
+
+static void run(struct pqi_call *c);
+
+/* The handshake is in: may this connection be used, and is the map that placed the call still the
+ * newest? A newer one is the monitor's to load; the call is then placed again. */
+static void handshake_done(struct pqi_call *c)
+{
+    struct pqi_sighting seen;
+    char why[256];
+    if (!pqi_ask_read(c->conn, &seen, why, sizeof why)) {
+        pqi_conn_fail(c->conn, PQI_TROUBLE_PROTOCOL, why);
+        connect_failed(c);
+        return;
+    }
+    c->conn->ready = true;
+    if (pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
+        c->conn->tainted = true;
+        pqi_conn_back(c->node, c->conn);
+        c->conn = NULL;
+        pqi_shard_look_again(c->shard);
+        end_with_error(c);
+        return;
+    }
+    bool newer_map = seen.stamp.map_version > c->map_version && c->shard->number >= 0;
+    bool not_primary = c->write && seen.role != PQR_ROLE_PRIMARY;
+    if (!newer_map && !not_primary) {
+        run(c);
+        return;
+    }
+    pqi_shard_look_again(c->shard);
+    pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    int64_t now = pqi_now_ns();
+    if (now >= c->patience_until_ns) {
+        pqi_err(&c->err, newer_map ? PQR_E_MAP : PQR_E_NO_PRIMARY, "%s: %s",
+                pqi_shard_called(c->shard),
+                newer_map ? "its stamp names a newer shard map than could be loaded"
+                          : "the server known as its primary is a replica");
+        end_with_error(c);
+        return;
+    }
+    pqi_err_none(&c->err);
+    c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
+    c->state = PQI_CALL_PAUSE;
+}
+
+static void connect_step(struct pqi_call *c, short revents)
+{
+    pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_DEAD) {
+        connect_failed(c);
+    } else if (c->conn->state == PQI_IDLE && c->state == PQI_CALL_CONNECT) {
+        pqi_ask_handshake(c->conn, c->db->options->statement_timeout_ms);
+        c->state = PQI_CALL_HANDSHAKE;
+    } else if (c->conn->state == PQI_IDLE) {
+        handshake_done(c);
+    }
+}
+
+static void begin_connect(struct pqi_call *c)
+{
+    c->conn = pqi_conn_open(c->node);
+    if (!c->conn) {
+        pqi_err(&c->err, PQR_E_NOMEM, "no memory for a connection");
+        end_with_error(c);
+        return;
+    }
+    c->state = PQI_CALL_CONNECT;
+}
+
+/* ---- Getting a connection ------------------------------------------------------------------- */
+
+static void acquire(struct pqi_call *c);
+
+/* An idle connection may have been ended by the server, or be of a time before a failover: then
+ * it never was, for the call. */
+static void use_pooled(struct pqi_call *c)
+{
+    bool outdated = c->conn->generation != atomic_load(&c->node->pool.generation);
+    if (!outdated && !pqi_conn_stale(c->conn)) {
+        run(c);
+        return;
+    }
+    pqi_count(c->db, discarded);
+    drop_conn(c);
+    acquire(c);
+}
+
+static void acquire(struct pqi_call *c)
+{
+    switch (pqi_pool_take(&c->node->pool, &c->ticket, &c->conn)) {
+    case PQI_TAKE_CONN:
+        use_pooled(c);
+        return;
+    case PQI_TAKE_SLOT:
+        begin_connect(c);
+        return;
+    case PQI_TAKE_WAIT:
+        c->state = PQI_CALL_QUEUE;
+        return;
+    case PQI_TAKE_FULL:
+        break;
+    }
+    if (aborted(c)) {
+        end_unsent(c, "waiting for a connection");
+        return;
+    }
+    pqi_count(c->db, pool_full);
+    pqi_err(&c->err, PQR_E_POOL_FULL,
+            "%s: %lld calls wait for its %lld connections already: shed load, or raise "
+            "DB_CONNECTION_LIMIT or DB_POOL_QUEUE_LIMIT",
+            c->node->target->name, (long long)c->db->options->pool_queue_limit,
+            (long long)c->db->options->connection_limit);
+    end_with_error(c);
+}
+
+static void queue_step(struct pqi_call *c, int64_t now)
+{
+    if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
+        c->conn = c->ticket.conn;
+        if (c->conn)
+            use_pooled(c);
+        else
+            begin_connect(c);
+    } else if (aborted(c) || now >= c->until_ns) {
+        end_unsent(c, "waiting for a connection");
+    } else if (now >= c->patience_until_ns) {
+        pqi_count(c->db, pool_timeouts);
+        pqi_err(&c->err, PQR_E_POOL_TIMEOUT,
+                "%s: none of its %lld connections came free in %lld ms (DB_POOL_TIMEOUT): raise "
+                "DB_CONNECTION_LIMIT if the server has room, or hold connections for less time",
+                c->node->target->name, (long long)c->db->options->connection_limit,
+                (long long)spent_ms(c));
+        end_with_error(c);
+    }
+}
+
+/* ---- Placing -------------------------------------------------------------------------------- */
+
+static enum pqi_placing ask_for_place(struct pqi_call *c)
+{
+    struct pqi_errand e = {.write = c->write, .tried = c->tried, .deal_session = true};
+    if (!c->write) {
+        pqi_shard_need(c->shard, c->level, &e.need);
+        e.need.seen = c->session->seen;
+        e.need.stay = c->session->stay;
+        e.deal_session = c->level == PQR_LEVEL_SESSION;
+        if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
+            e.need.level = PQR_LEVEL_PRIMARY;
+    }
+    return pqi_shard_place(c->shard, &e, &c->node, &c->err);
+}
+
+/* The shard is decided anew each time: the map may have changed while the call waited. */
+static bool find_shard(struct pqi_call *c)
+{
+    struct pqi_shard *s = pqi_session_shard(c->session, &c->map_version, &c->err);
+    if (s != c->shard)
+        stop_hoping(c);
+    c->shard = s;
+    return s && pqi_monitor_use(c->db->monitor, s, &c->err) == PQR_OK;
+}
+
+static void forget_tries(struct pqi_call *c)
+{
+    memset(c->tried, 0, sizeof c->tried);
+}
+
+static void place(struct pqi_call *c)
+{
+    if (!find_shard(c)) {
+        end_with_error(c);
+        return;
+    }
+    enum pqi_placing placing = ask_for_place(c);
+    if (placing == PQI_PLACE_WAIT && !c->hoping) {
+        /* News may have come between the question and the hope: so ask once more. */
+        pqi_shard_hope(c->shard, &c->hope);
+        c->hoping = true;
+        forget_tries(c);
+        placing = ask_for_place(c);
+    }
+    switch (placing) {
+    case PQI_PLACE_GO:
+        stop_hoping(c);
+        c->attempts++;
+        acquire(c);
+        break;
+    case PQI_PLACE_WAIT:
+        c->state = PQI_CALL_HOPE;
+        break;
+    case PQI_PLACE_REFUSED:
+        end_with_error(c);
+        break;
+    }
+}
+
+/* Woken by news, or out of patience: `err` says what nobody could serve. */
+static void hope_step(struct pqi_call *c, int64_t now)
+{
+    if (aborted(c))
+        end_unsent(c, "waiting for a server");
+    else if (now >= c->until_ns || now >= c->patience_until_ns)
+        end_with_error(c);
+    else
+        place(c);
+}
+
+/* ---- Running -------------------------------------------------------------------------------- */
+
+/* The statement that failed first, or -1. */
+static int failed_statement(const struct pqi_call *c)
+{
+    for (int i = 0; i < c->conn->n; i++)
+        if (c->conn->answers[i].state == PQI_ANSWER_ERROR && i != c->position)
+            return i;
+    return -1;
+}
+
+static bool acknowledged(const struct pqi_call *c)
+{
+    for (int i = 0; i < c->n; i++)
+        if (i != c->position && !c->conn->answers[i].acknowledged)
+            return false;
+    return true;
+}
+
+static const char *label(const struct pqi_call *c, char *buf, size_t size)
+{
+    if (!c->name)
+        return "";
+    snprintf(buf, size, "statement %.60s: ", c->name);
+    return buf;
+}
+
+static void describe(struct pqi_call *c, const struct pqi_failure *f, const struct pqi_fate *fate,
+                     int statement)
+{
+    char name[80];
+    int code = aborted(c) && f->timed_out && !(c->write && f->given) ? PQR_E_CLOSED
+                                                                    : pqi_fate_code(f, fate, c->write);
+    pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
+    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER : pqi_fate_retry(fate, c->write));
+    if (statement >= 0)
+        pqi_answer_tell(&c->conn->answers[statement], &c->err);
+    else if (f->timed_out)
+        pqi_err_add(&c->err, aborted(c) ? "the router was closed before an answer came"
+                                        : "no answer in %lld ms", (long long)spent_ms(c));
+    else
+        pqi_err_add(&c->err, "the connection was lost: %s", c->conn->trouble.text);
+    if (code == PQR_E_UNKNOWN)
+        pqi_err_add(&c->err, "; the write was sent and may have happened: look before doing it again");
+    if (code == PQR_E_READ_ONLY)
+        pqi_err_add(&c->err, c->unit ? "; it was sent as a read: send it with pqr_write"
+                                     : "; the transaction is read only");
+    if (statement < 0)
+        pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, f->sqlstate);
+    if (c->count > 1 && statement >= c->first)
+        c->err.index = statement - c->first;
+}
+
+static struct pqi_failure failure_of(const struct pqi_call *c, int statement, bool timed_out)
+{
+    const struct pqi_conn *conn = c->conn;
+    struct pqi_failure f = {.sqlstate = conn->trouble.sqlstate,
+                            .severity = conn->trouble.severity,
+                            .given = conn->given,
+                            .warned = conn->warned,
+                            .timed_out = timed_out};
+    if (statement >= 0) {
+        f.sqlstate = pqi_answer_sqlstate(&conn->answers[statement]);
+        f.severity = PQI_SEV_ERROR;
+    }
+    return f;
+}
+
+static void run_failed(struct pqi_call *c, int statement, bool timed_out)
+{
+    struct pqi_failure f = failure_of(c, statement, timed_out);
+    struct pqi_fate fate = pqi_fate(&f);
+    describe(c, &f, &fate, statement);
+    bool dead = c->conn->state == PQI_DEAD;
+    c->conn->tainted |= !fate.keep;
+    if (dead && !timed_out) {
+        pqi_count(c->db, connections_lost);
+        pqi_shard_troubled(c->node, &c->conn->trouble);
+    }
+    if (dead || strcmp(f.sqlstate, "25006") == 0)
+        pqi_shard_look_again(c->shard);
+    enum pqi_again again = c->write ? fate.write : fate.read;
+    if (again == PQI_RETURN || !may_rerun(c)) {
+        end_with_error(c);
+        return;
+    }
+    /* A write goes to the primary again: not before there was time to find out who that is. */
+    if (c->write && again == PQI_ELSEWHERE)
+        again = PQI_BACKOFF;
+    c->tried[c->node->index] = dead;
+    pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    rerun(c, again);
+}
+
+static void run_done(struct pqi_call *c)
+{
+    atomic_fetch_add_explicit(&c->node->calls, 1, memory_order_relaxed);
+    int statement = failed_statement(c);
+    if (statement >= 0) {
+        run_failed(c, statement, false);
+        return;
+    }
+    pqi_session_saw(c->session, c);
+    pqi_err_none(&c->err);
+    done(c);
+}
+
+static void run_step(struct pqi_call *c, short revents)
+{
+    pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_IDLE)
+        run_done(c);
+    else if (c->conn->state != PQI_DEAD)
+        return;
+    else if (acknowledged(c))
+        run_done(c); /* lost after its Sync: what was asked is done */
+    else
+        run_failed(c, failed_statement(c), false);
+}
+
+/* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
+ * server sees that and stops. */
+static void run_late(struct pqi_call *c)
+{
+    pqi_count(c->db, deadlines);
+    pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
+    run_failed(c, -1, true);
+}
+
+static void run(struct pqi_call *c)
+{
+    c->state = PQI_CALL_RUN;
+    if (c->n == 0) { /* only the connection is wanted */
+        pqi_err_none(&c->err);
+        done(c);
+        return;
+    }
+    pqi_conn_send(c->conn, c->stmts, c->n);
+    run_step(c, 0);
+}
+
+/* ---- Driving -------------------------------------------------------------------------------- */
+
+static void conn_late(struct pqi_call *c, int64_t now)
+{
+    bool deadline = now >= c->until_ns || aborted(c);
+    if (c->state == PQI_CALL_RUN) {
+        run_late(c);
+    } else if (deadline) {
+        drop_conn(c);
+        end_unsent(c, "connecting");
+    } else {
+        pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no connection in DB_CONNECT_TIMEOUT");
+        connect_failed(c);
+    }
+}
+
+/* `err` is what made it pause; nothing when that was a newer map or a change of roles. */
+static void pause_late(struct pqi_call *c)
+{
+    if (c->err.code == PQR_OK || aborted(c))
+        end_unsent(c, "waiting for a server");
+    else
+        end_with_error(c);
+}
+
+static bool on_conn(const struct pqi_call *c)
+{
+    return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE || c->state == PQI_CALL_RUN;
+}
+
+static int64_t soonest(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t waits_until(const struct pqi_call *c)
+{
+    switch (c->state) {
+    case PQI_CALL_PAUSE:
+        return soonest(c->pause_until_ns, c->until_ns);
+    case PQI_CALL_HOPE:
+        /* Also when the shard's first look ends by its time, which is no news. */
+        return soonest(soonest(c->patience_until_ns, c->until_ns), pqi_shard_next_look(c->shard));
+    case PQI_CALL_QUEUE:
+        return soonest(c->patience_until_ns, c->until_ns);
+    case PQI_CALL_CONNECT:
+    case PQI_CALL_HANDSHAKE:
+        return soonest(c->conn->connect_until_ns, c->until_ns);
+    default:
+        return c->until_ns;
+    }
+}
+
+struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
+{
+    int64_t now = pqi_now_ns();
+    if (on_conn(c) && !revents && (now >= waits_until(c) || aborted(c)))
+        conn_late(c, now);
+    else if (c->state == PQI_CALL_RUN)
+        run_step(c, revents);
+    else if (on_conn(c))
+        connect_step(c, revents);
+    else if (c->state == PQI_CALL_QUEUE)
+        queue_step(c, now);
+    else if (c->state == PQI_CALL_HOPE)
+        hope_step(c, now);
+    else if (c->state == PQI_CALL_PAUSE && (aborted(c) || now >= c->until_ns))
+        pause_late(c);
+    else if (c->state == PQI_CALL_PLACE || c->state == PQI_CALL_PAUSE)
+        place(c);
+    bool fd = on_conn(c);
+    return (struct pqi_want){.done = c->state == PQI_CALL_DONE,
+                             .fd = fd ? pqi_conn_fd(c->conn) : -1,
+                             .events = fd ? pqi_conn_events(c->conn) : 0,
+                             .until_ns = c->state == PQI_CALL_DONE ? 0 : waits_until(c)};
+}
+
+static void log_slow(struct pqi_call *c)
+{
+    int64_t ms = c->db->options->slow_query_ms;
+    if (ms > 0 && spent_ms(c) >= ms)
+        pqi_log(&c->db->log, PQR_LOG_WARN, "slow", "%s: %s took %lld ms (%s)",
+                c->node ? c->node->target->name : pqi_shard_called(c->shard),
+                c->name ? c->name : "an unnamed statement", (long long)spent_ms(c),
+                pqr_code_name(c->err.code));
+}
+
+int pqi_call_run(struct pqi_call *c)
+{
+    short revents = 0;
+    for (;;) {
+        struct pqi_want want = pqi_call_step(c, revents);
+        revents = 0;
+        if (want.done)
+            break;
+        if (want.fd >= 0)
+            revents = pqi_wait_fd(want.fd, want.events, c->db->abort_flag, want.until_ns);
+        else
+            pqi_waiter_wait(&c->waiter, want.until_ns);
+    }
+    if (c->err.code != PQR_OK)
+        pqi_count(c->db, errors);
+    if (c->err.code == PQR_E_UNKNOWN)
+        pqi_count(c->db, unknown);
+    if (c->shard)
+        log_slow(c);
+    return c->err.code;
+}
+
+void pqi_call_end(struct pqi_call *c)
+{
+    if (c->conn && !(c->keep && c->err.code == PQR_OK))
+        pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    pqi_waiter_free(&c->waiter);
+}

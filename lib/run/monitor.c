@@ -1,0 +1,578 @@
+/* The monitor. One thread, one epoll: a probe a node, and the connections that part.
+ *
+ * A shard is looked at in rounds: its primary first, its replicas when the primary has answered
+ * (or has kept silent for a moment), since a replica's lag is measured against the sample before. */
+#include "monitor.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "shard.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define PRIMARY_HEAD_START_MS 50
+#define FIRST_ROUNDS 4        /* at the start, rounds follow quickly until lags are known */
+#define FIRST_ROUNDS_MS 15
+#define LOOK_AGAIN_MS 20      /* rounds that calls ask for are at least this far apart */
+#define PARTING_MS 10000
+#define SWEEP_MS 500
+
+/* What an epoll event points at. */
+struct watch {
+    enum { WATCH_FLAG, WATCH_PROBE, WATCH_PARTING } kind;
+    int fd; /* registered; -1: none */
+    uint32_t events;
+};
+
+struct pqi_probe {
+    struct watch watch;
+    struct pqi_node *node;
+    struct pqi_conn *conn;
+    bool own_slot; /* the monitor keeps a connection of its own in this pool */
+    bool wants_conn; /* waits for the pool */
+    enum { ASKED_NOTHING, ASKED_SELF, ASKED_MAP } asked;
+    int64_t asked_ns, until_ns;
+    int64_t answered_ns;       /* ASKED_MAP: what was seen before, told when the map is in */
+    struct pqi_sighting seen;
+};
+
+/* The rounds of one shard. */
+struct round {
+    struct pqi_shard *shard;
+    int64_t due_ns, last_ns;
+    int64_t replicas_due_ns; /* PQI_FOREVER: asked already */
+    int count;
+};
+
+struct parting {
+    struct watch watch;
+    struct pqi_link link;
+    struct pqi_node *node;
+    int64_t until_ns;
+};
+
+struct pqi_monitor {
+    struct pqr *db;
+    int epoll;
+    struct watch flag;
+    pthread_mutex_t lock; /* guards the start, `stop` and `partings` */
+    pthread_t thread;
+    bool running, stop;
+    struct pqi_link partings;
+    struct pqi_probe *probes;
+    int nprobes;
+    struct round *rounds; /* one a shard; only the thread looks inside */
+    int64_t sweep_due_ns;
+};
+
+/* ---- Making --------------------------------------------------------------------------------- */
+
+static void count_nodes(struct pqr *db, int *n)
+{
+    *n = 0;
+    for (int i = 0; i < db->ngroups; i++)
+        *n += db->shards[i].n;
+}
+
+static void init_probe(struct pqi_monitor *m, struct pqi_node *node)
+{
+    struct pqi_probe *p = &m->probes[m->nprobes++];
+    int limit = (int)m->db->options->connection_limit;
+    *p = (struct pqi_probe){.watch = {WATCH_PROBE, -1, 0}, .node = node, .own_slot = limit > 2};
+    node->probe = p;
+    pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot, m->flag.fd);
+}
+
+int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
+{
+    int n;
+    count_nodes(db, &n);
+    struct pqi_monitor *m = pqi_mem_new(sizeof *m);
+    if (!m)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for the monitor");
+    m->db = db;
+    pthread_mutex_init(&m->lock, NULL);
+    pqi_list_init(&m->partings);
+    m->probes = pqi_mem_array((size_t)n, sizeof *m->probes);
+    m->rounds = pqi_mem_array((size_t)db->ngroups, sizeof *m->rounds);
+    m->epoll = epoll_create1(EPOLL_CLOEXEC);
+    m->flag = (struct watch){WATCH_FLAG, pqi_flag_new(), EPOLLIN};
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &m->flag};
+    if (!m->probes || !m->rounds || m->epoll < 0 || m->flag.fd < 0 ||
+        epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->flag.fd, &ev) != 0) {
+        pqi_monitor_free(m, false);
+        return pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the monitor");
+    }
+    for (int i = 0; i < db->ngroups; i++) {
+        m->rounds[i] = (struct round){.shard = &db->shards[i], .replicas_due_ns = PQI_FOREVER};
+        for (int j = 0; j < db->shards[i].n; j++)
+            init_probe(m, &db->shards[i].nodes[j]);
+    }
+    *out = m;
+    return PQR_OK;
+}
+
+void pqi_monitor_wake(struct pqi_monitor *m)
+{
+    pqi_flag_set(m->flag.fd);
+}
+
+int pqi_monitor_flag(const struct pqi_monitor *m)
+{
+    return m->flag.fd;
+}
+
+/* ---- Descriptors ---------------------------------------------------------------------------- */
+
+/* Keeps epoll in step with what a connection waits for. libpq may change the socket while it
+ * connects, and may get the same number again: so every change of either is told anew. */
+static void watch_fd(struct pqi_monitor *m, struct watch *w, int fd, uint32_t events)
+{
+    if (w->fd == fd && w->events == events && fd < 0)
+        return;
+    if (w->fd >= 0 && w->fd != fd)
+        epoll_ctl(m->epoll, EPOLL_CTL_DEL, w->fd, NULL); /* fails if it is closed: fine */
+    struct epoll_event ev = {.events = events, .data.ptr = w};
+    if (fd >= 0 && epoll_ctl(m->epoll, EPOLL_CTL_MOD, fd, &ev) != 0)
+        epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
+    w->fd = fd;
+    w->events = events;
+}
+
+static void unwatch(struct pqi_monitor *m, struct watch *w)
+{
+    watch_fd(m, w, -1, 0);
+}
+
+static void watch_conn(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    short events = pqi_conn_events(p->conn);
+    watch_fd(m, &p->watch, pqi_conn_fd(p->conn),
+             (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u));
+}
+
+/* ---- Partings ------------------------------------------------------------------------------- */
+
+void pqi_monitor_part(struct pqi_monitor *m, struct pqi_node *node, int fd)
+{
+    struct parting *p = fd >= 0 ? pqi_mem_new(sizeof *p) : NULL;
+    pthread_mutex_lock(&m->lock);
+    bool keep = p && m->running && !m->stop;
+    if (keep) {
+        *p = (struct parting){.watch = {WATCH_PARTING, fd, EPOLLIN | EPOLLRDHUP},
+                              .node = node,
+                              .until_ns = pqi_after_ms(pqi_now_ns(), PARTING_MS)};
+        pqi_list_append(&m->partings, &p->link);
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = p};
+        epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
+    }
+    pthread_mutex_unlock(&m->lock);
+    if (keep)
+        return;
+    pqi_mem_free(p);
+    if (fd >= 0)
+        close(fd);
+    pqi_pool_release(&node->pool);
+}
+
+static void end_parting(struct pqi_monitor *m, struct parting *p)
+{
+    pthread_mutex_lock(&m->lock);
+    pqi_list_remove(&p->link);
+    pthread_mutex_unlock(&m->lock);
+    close(p->watch.fd);
+    pqi_pool_release(&p->node->pool);
+    pqi_mem_free(p);
+}
+
+static void expire_partings(struct pqi_monitor *m, int64_t now)
+{
+    for (;;) {
+        struct parting *late = NULL;
+        pthread_mutex_lock(&m->lock);
+        for (struct pqi_link *l = m->partings.next; l != &m->partings && !late; l = l->next) {
+            struct parting *p = pqi_container(l, struct parting, link);
+            late = p->until_ns <= now || pqi_parted(p->watch.fd) ? p : NULL;
+        }
+        pthread_mutex_unlock(&m->lock);
+        if (!late)
+            return;
+        end_parting(m, late);
+    }
+}
+
+/* ---- Probes --------------------------------------------------------------------------------- */
+
+static int64_t patience_ms(const struct pqi_probe *p)
+{
+    int64_t interval = p->node->shard->db->options->health_interval_ms;
+    return interval < 1000 ? 1000 : interval > 5000 ? 5000 : interval;
+}
+
+/* The connection is no good: parts with it. A slot of the monitor's own is taken again by the
+ * next probe, once the server has let go. */
+static void drop_conn(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    unwatch(m, &p->watch);
+    pqi_conn_give_up(p->node, p->conn);
+    p->conn = NULL;
+    p->asked = ASKED_NOTHING;
+    p->own_slot = false;
+}
+
+static void ask(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    if (p->conn->ready)
+        pqi_ask_probe(p->conn);
+    else
+        pqi_ask_handshake(p->conn, m->db->options->statement_timeout_ms);
+    p->asked = ASKED_SELF;
+    p->asked_ns = now;
+    p->until_ns = pqi_after_ms(now, patience_ms(p));
+}
+
+static void failed(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    struct pqi_trouble trouble = p->conn->trouble;
+    bool was_ready = p->conn->ready;
+    drop_conn(m, p);
+    if (!was_ready)
+        pqi_count(m->db, connects_failed);
+    pqi_shard_troubled(p->node, &trouble);
+    if (was_ready) /* the link is gone, but perhaps not the server: connect anew at once */
+        pqi_shard_look_again(p->node->shard);
+}
+
+/* Tells what was seen, and lets go of a connection that is only borrowed. */
+static void tell_shard(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    p->asked = ASKED_NOTHING;
+    pqi_shard_sighted(p->node, &p->seen, p->asked_ns, p->answered_ns);
+    if (p->own_slot)
+        return;
+    unwatch(m, &p->watch);
+    pqi_conn_back(p->node, p->conn);
+    p->conn = NULL;
+}
+
+static void answered_map(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    struct pqi_map *map;
+    pqr_error err;
+    if (pqi_ask_read_map(p->conn, &map, &err) == PQR_OK)
+        pqi_router_install_map(m->db, map);
+    else
+        pqi_log(&m->db->log, PQR_LOG_ERROR, "map_unusable", "%s: the shard map cannot be used: %s",
+                p->node->target->name, err.message);
+    tell_shard(m, p);
+}
+
+/* A newer map is loaded before the node counts as seen: no call is ever placed by the older one
+ * once the newer is known. */
+static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    char why[256];
+    if (!pqi_ask_read(p->conn, &p->seen, why, sizeof why)) {
+        pqi_conn_fail(p->conn, PQI_TROUBLE_PROTOCOL, why);
+        failed(m, p);
+        return;
+    }
+    p->answered_ns = now;
+    p->conn->ready = true;
+    if (p->seen.stamp.state == PQI_STAMP_READ &&
+        pqi_stamp_check(&p->seen.stamp, &p->node->shard->expected, false, NULL) == PQR_OK &&
+        p->seen.stamp.map_version > pqi_router_map_version(m->db)) {
+        pqi_ask_map(p->conn);
+        p->asked = ASKED_MAP;
+    } else {
+        tell_shard(m, p);
+    }
+}
+
+static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int64_t now)
+{
+    pqi_conn_step(p->conn, revents);
+    if (p->conn->state == PQI_IDLE && p->asked == ASKED_NOTHING)
+        ask(m, p, now);
+    else if (p->conn->state == PQI_IDLE && p->asked == ASKED_SELF)
+        answered_self(m, p, now);
+    else if (p->conn->state == PQI_IDLE)
+        answered_map(m, p);
+    if (p->conn && p->conn->state == PQI_DEAD)
+        failed(m, p);
+    if (p->conn && p->conn->state != PQI_IDLE)
+        watch_conn(m, p);
+}
+
+static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    enum pqi_taken taken = PQI_TAKE_SLOT;
+    if (!p->own_slot)
+        taken = pqi_pool_take_for_monitor(&p->node->pool, &p->conn);
+    p->wants_conn = taken == PQI_TAKE_WAIT;
+    if (taken == PQI_TAKE_CONN && pqi_conn_stale(p->conn)) {
+        pqi_conn_give_up(p->node, p->conn);
+        p->conn = NULL;
+        p->wants_conn = true;
+        return false;
+    }
+    if (taken == PQI_TAKE_SLOT) {
+        p->own_slot = m->db->options->connection_limit > 2;
+        p->conn = pqi_conn_open(p->node);
+        p->own_slot &= p->conn != NULL;
+        p->until_ns = pqi_after_ms(now, patience_ms(p));
+        p->asked_ns = now;
+    }
+    return p->conn != NULL;
+}
+
+static void probe(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    if (p->asked || (p->conn && p->conn->state != PQI_IDLE))
+        return; /* the last one is still under way */
+    if (!p->conn && !get_conn(m, p, now))
+        return;
+    step(m, p, 0, now);
+}
+
+static void probe_late(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    bool under_way = p->conn && (p->asked || p->conn->state != PQI_IDLE);
+    if (!under_way || p->until_ns > now)
+        return;
+    char text[80];
+    snprintf(text, sizeof text, "%s, for %lld ms",
+             p->asked ? "it accepts connections but does not answer" : "it cannot be connected",
+             (long long)((now - p->asked_ns) / PQI_MS));
+    p->conn->trouble.kind = PQI_TROUBLE_NONE;
+    pqi_conn_fail(p->conn, PQI_TROUBLE_TIMEOUT, text);
+    failed(m, p);
+}
+
+/* ---- Rounds --------------------------------------------------------------------------------- */
+
+static bool lags_unknown(struct pqi_shard *s)
+{
+    bool unknown = false;
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_known *k = &s->nodes[i].known;
+        unknown |= k->report.state == PQR_NODE_UP && k->report.role == PQR_ROLE_REPLICA && k->lag.ms < 0;
+    }
+    return unknown;
+}
+
+static int64_t next_round_ns(struct pqi_monitor *m, struct round *r, int64_t now)
+{
+    int64_t ms = m->db->options->health_interval_ms;
+    pthread_mutex_lock(&r->shard->lock);
+    bool hurry = r->count < FIRST_ROUNDS || (lags_unknown(r->shard) && r->count < 3 * FIRST_ROUNDS);
+    pthread_mutex_unlock(&r->shard->lock);
+    if (hurry)
+        return pqi_after_ms(now, FIRST_ROUNDS_MS);
+    int64_t jitter = (int64_t)(pqi_random() % (uint64_t)(ms / 5 + 1)); /* 0.9 to 1.1 of it */
+    return pqi_after_ms(now, ms - ms / 10 + jitter);
+}
+
+static void probe_all(struct pqi_monitor *m, struct pqi_shard *s, int but, int64_t now)
+{
+    for (int i = 0; i < s->n; i++)
+        if (i != but)
+            probe(m, s->nodes[i].probe, now);
+}
+
+static void begin_round(struct pqi_monitor *m, struct round *r, int primary, int64_t now)
+{
+    struct pqi_shard *s = r->shard;
+    r->count++;
+    r->last_ns = now;
+    r->due_ns = next_round_ns(m, r, now);
+    if (primary < 0) {
+        probe_all(m, s, -1, now);
+        return;
+    }
+    probe(m, s->nodes[primary].probe, now);
+    r->replicas_due_ns = pqi_after_ms(now, PRIMARY_HEAD_START_MS);
+}
+
+static bool primary_answered(const struct round *r, int primary)
+{
+    const struct pqi_probe *p = r->shard->nodes[primary].probe;
+    return !p->asked && !(p->conn && p->conn->state != PQI_IDLE);
+}
+
+/* Drives one shard's rounds; returns when it wants to be looked at again. */
+static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
+{
+    struct pqi_shard *s = r->shard;
+    pthread_mutex_lock(&s->lock);
+    bool in_use = s->in_use, again = s->round_due_ns == 0;
+    int primary = s->follow.verdict == PQI_PRIMARY_IS ? s->follow.node : -1;
+    if (in_use)
+        s->round_due_ns = PQI_FOREVER;
+    pthread_mutex_unlock(&s->lock);
+    if (!in_use)
+        return PQI_FOREVER;
+    int64_t soonest = pqi_after_ms(r->last_ns, LOOK_AGAIN_MS);
+    if (again && r->count > 0 && r->due_ns > soonest)
+        r->due_ns = soonest;
+    if (r->replicas_due_ns != PQI_FOREVER &&
+        (primary < 0 || r->replicas_due_ns <= now || primary_answered(r, primary))) {
+        r->replicas_due_ns = PQI_FOREVER;
+        probe_all(m, s, primary, now);
+    }
+    if (r->due_ns <= now)
+        begin_round(m, r, primary, now);
+    int64_t next = r->due_ns < r->replicas_due_ns ? r->due_ns : r->replicas_due_ns;
+    for (int i = 0; i < s->n; i++) {
+        struct pqi_probe *p = s->nodes[i].probe;
+        probe_late(m, p, now);
+        if (p->wants_conn)
+            probe(m, p, now);
+        if (p->conn && p->conn->state != PQI_IDLE && p->until_ns < next)
+            next = p->until_ns;
+    }
+    return next;
+}
+
+/* Idle for too long, or too old. Lifetimes are spread by a tenth, so that connections opened
+ * together do not end together. */
+static void sweep(struct pqi_monitor *m, int64_t now)
+{
+    const struct pqi_options *o = m->db->options;
+    int64_t spread = o->max_lifetime_ms / 10 + 1;
+    for (int i = 0; i < m->nprobes; i++) {
+        struct pqi_node *node = m->probes[i].node;
+        int64_t idle = o->idle_timeout_ms > 0 ? now - o->idle_timeout_ms * PQI_MS : INT64_MIN;
+        int64_t life = o->max_lifetime_ms - (int64_t)(pqi_random() % (uint64_t)spread);
+        int64_t born = o->max_lifetime_ms > 0 ? now - life * PQI_MS : INT64_MIN;
+        struct pqi_conn *c;
+        while ((c = pqi_pool_expire(&node->pool, idle, born)))
+            pqi_conn_give_up(node, c);
+    }
+}
+
+/* ---- The thread ----------------------------------------------------------------------------- */
+
+static bool stopping(struct pqi_monitor *m)
+{
+    pthread_mutex_lock(&m->lock);
+    bool stop = m->stop;
+    pthread_mutex_unlock(&m->lock);
+    return stop;
+}
+
+static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
+{
+    struct watch *w = ev->data.ptr;
+    switch (w->kind) {
+    case WATCH_FLAG:
+        pqi_flag_clear(w->fd);
+        break;
+    case WATCH_PROBE: {
+        struct pqi_probe *p = pqi_container(w, struct pqi_probe, watch);
+        short revents = (short)((ev->events & EPOLLIN ? POLLIN : 0) |
+                                (ev->events & EPOLLOUT ? POLLOUT : 0) |
+                                (ev->events & (EPOLLERR | EPOLLHUP) ? POLLERR : 0));
+        if (p->conn && p->conn->state == PQI_IDLE)
+            unwatch(m, w); /* it says something unasked: the next probe will find it out */
+        else if (p->conn)
+            step(m, p, revents, now);
+        break;
+    }
+    case WATCH_PARTING: {
+        struct parting *p = pqi_container(w, struct parting, watch);
+        if (pqi_parted(w->fd))
+            end_parting(m, p);
+        break;
+    }
+    }
+}
+
+static int timeout_ms(int64_t next, int64_t now)
+{
+    if (next <= now)
+        return 0;
+    int64_t ms = (next - now + PQI_MS - 1) / PQI_MS;
+    return ms > SWEEP_MS ? SWEEP_MS : (int)ms;
+}
+
+static void *run(void *arg)
+{
+    struct pqi_monitor *m = arg;
+    while (!stopping(m)) {
+        int64_t now = pqi_now_ns(), next = PQI_FOREVER;
+        for (int i = 0; i < m->db->ngroups; i++) {
+            int64_t due = drive(m, &m->rounds[i], now);
+            next = due < next ? due : next;
+        }
+        if (m->sweep_due_ns <= now) {
+            sweep(m, now);
+            expire_partings(m, now);
+            m->sweep_due_ns = pqi_after_ms(now, SWEEP_MS);
+        }
+        struct epoll_event events[64];
+        int n = epoll_wait(m->epoll, events, 64, timeout_ms(next, pqi_now_ns()));
+        for (int i = 0; i < n; i++)
+            handle(m, &events[i], pqi_now_ns());
+    }
+    return NULL;
+}
+
+int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    bool already = s->in_use;
+    if (!already) {
+        s->grace_until_ns = pqi_after_ms(pqi_now_ns(), 1000);
+        s->in_use = true;
+    }
+    pthread_mutex_unlock(&s->lock);
+    if (already)
+        return PQR_OK;
+    pthread_mutex_lock(&m->lock);
+    if (!m->running && !m->stop)
+        m->running = pqi_thread_start(&m->thread, run, m, false);
+    bool running = m->running;
+    pthread_mutex_unlock(&m->lock);
+    pqi_monitor_wake(m);
+    return running ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no thread for the monitor");
+}
+
+void pqi_monitor_stop(struct pqi_monitor *m)
+{
+    if (!m)
+        return;
+    pthread_mutex_lock(&m->lock);
+    bool join = m->running && !m->stop;
+    m->stop = true;
+    pthread_mutex_unlock(&m->lock);
+    if (!join)
+        return;
+    pqi_monitor_wake(m);
+    pthread_join(m->thread, NULL);
+    for (int i = 0; i < m->nprobes; i++)
+        if (m->probes[i].conn)
+            drop_conn(m, &m->probes[i]);
+    expire_partings(m, PQI_FOREVER);
+}
+
+void pqi_monitor_free(struct pqi_monitor *m, bool forked)
+{
+    if (!m)
+        return;
+    for (int i = 0; forked && i < m->nprobes; i++)
+        if (m->probes[i].conn)
+            pqi_conn_orphan(m->probes[i].conn);
+    if (m->epoll >= 0)
+        close(m->epoll);
+    pqi_flag_close(m->flag.fd);
+    pqi_mem_free(m->probes);
+    pqi_mem_free(m->rounds);
+    pthread_mutex_destroy(&m->lock);
+    pqi_mem_free(m);
+}

@@ -1,0 +1,170 @@
+/* A node's connections. */
+#include "pool.h"
+
+void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
+                   int monitor_flag)
+{
+    pthread_mutex_init(&p->lock, NULL);
+    p->limit = limit;
+    p->queue_limit = queue_limit;
+    p->slots = monitor_slot ? 1 : 0;
+    p->monitor_flag = monitor_flag;
+    pqi_list_init(&p->idle);
+    pqi_list_init(&p->waiting);
+}
+
+void pqi_pool_free(struct pqi_pool *p)
+{
+    pthread_mutex_destroy(&p->lock);
+}
+
+static bool outdated(const struct pqi_pool *p, const struct pqi_conn *c)
+{
+    return c->generation != atomic_load(&p->generation);
+}
+
+static struct pqi_conn *take_idle(struct pqi_pool *p)
+{
+    if (pqi_list_empty(&p->idle))
+        return NULL;
+    struct pqi_conn *c = pqi_container(p->idle.prev, struct pqi_conn, link);
+    pqi_list_remove(&c->link);
+    p->nidle--;
+    return c;
+}
+
+/* An idle connection or a slot, if there is either. */
+static enum pqi_taken take_now(struct pqi_pool *p, struct pqi_conn **conn)
+{
+    *conn = take_idle(p);
+    if (*conn)
+        return PQI_TAKE_CONN;
+    if (p->slots >= p->limit)
+        return PQI_TAKE_WAIT;
+    p->slots++;
+    return PQI_TAKE_SLOT;
+}
+
+enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn)
+{
+    pthread_mutex_lock(&p->lock);
+    enum pqi_taken taken = PQI_TAKE_WAIT;
+    if (p->closed)
+        taken = PQI_TAKE_FULL;
+    else if (!p->monitor_turn)
+        taken = take_now(p, conn);
+    if (taken == PQI_TAKE_WAIT && p->nwaiting >= p->queue_limit)
+        taken = PQI_TAKE_FULL;
+    if (taken == PQI_TAKE_WAIT) {
+        ticket->granted = false;
+        ticket->conn = NULL;
+        pqi_list_append(&p->waiting, &ticket->link);
+        p->nwaiting++;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return taken;
+}
+
+enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **conn)
+{
+    pthread_mutex_lock(&p->lock);
+    enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, conn);
+    p->monitor_turn = false;
+    p->monitor_waits = taken == PQI_TAKE_WAIT;
+    pthread_mutex_unlock(&p->lock);
+    return taken;
+}
+
+bool pqi_pool_granted(struct pqi_pool *p, struct pqi_ticket *ticket)
+{
+    pthread_mutex_lock(&p->lock);
+    bool granted = ticket->granted;
+    pthread_mutex_unlock(&p->lock);
+    return granted;
+}
+
+bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket)
+{
+    pthread_mutex_lock(&p->lock);
+    bool granted = ticket->granted;
+    if (!granted) {
+        pqi_list_remove(&ticket->link);
+        p->nwaiting--;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return granted;
+}
+
+/* Gives a connection, or (NULL) a slot, to the first who waits. false: nobody does.
+ * Woken under the lock: the ticket is gone as soon as its owner has seen the grant. */
+static bool grant(struct pqi_pool *p, struct pqi_conn *c)
+{
+    if (pqi_list_empty(&p->waiting))
+        return false;
+    struct pqi_ticket *t = pqi_container(p->waiting.next, struct pqi_ticket, link);
+    pqi_list_remove(&t->link);
+    p->nwaiting--;
+    t->conn = c;
+    t->granted = true;
+    pqi_waiter_wake(t->waiter);
+    return true;
+}
+
+/* The monitor comes before all who wait: what it learns serves them all. Until it has come, nobody
+ * takes what is kept for it. */
+static bool keep_for_monitor(struct pqi_pool *p)
+{
+    if (!p->monitor_waits)
+        return false;
+    p->monitor_waits = false;
+    p->monitor_turn = true;
+    pqi_flag_set(p->monitor_flag);
+    return true;
+}
+
+bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns)
+{
+    pthread_mutex_lock(&p->lock);
+    bool usable = !p->closed && !outdated(p, c);
+    if (usable && (keep_for_monitor(p) || !grant(p, c))) {
+        c->idle_since_ns = now_ns;
+        pqi_list_append(&p->idle, &c->link);
+        p->nidle++;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return usable;
+}
+
+void pqi_pool_release(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    if (p->closed || keep_for_monitor(p) || !grant(p, NULL))
+        p->slots--;
+    pthread_mutex_unlock(&p->lock);
+}
+
+struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns)
+{
+    struct pqi_conn *found = NULL;
+    pthread_mutex_lock(&p->lock);
+    for (struct pqi_link *l = p->idle.next; l != &p->idle && !found; l = l->next) {
+        struct pqi_conn *c = pqi_container(l, struct pqi_conn, link);
+        if (p->closed || outdated(p, c) || c->idle_since_ns < idle_ns || c->born_ns < born_ns)
+            found = c;
+    }
+    if (found) {
+        pqi_list_remove(&found->link);
+        p->nidle--;
+    }
+    pthread_mutex_unlock(&p->lock);
+    return found;
+}
+
+void pqi_pool_close(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->closed = true;
+    for (struct pqi_link *l = p->waiting.next; l != &p->waiting; l = l->next)
+        pqi_waiter_wake(pqi_container(l, struct pqi_ticket, link)->waiter);
+    pthread_mutex_unlock(&p->lock);
+}

@@ -1,0 +1,71 @@
+/* A node's connections: how many there may be, who has one, who waits for one. Opens and closes
+ * none itself: it hands out connections and the right to open one ("a slot"). */
+#ifndef PQI_POOL_H
+#define PQI_POOL_H
+
+#include "../base/list.h"
+#include "../wire/pg.h"
+#include "../wire/world.h"
+
+#include <stdatomic.h>
+
+/* A place in the queue. Belongs to the call that waits. */
+struct pqi_ticket {
+    struct pqi_link link;
+    struct pqi_waiter *waiter;
+    bool granted;
+    struct pqi_conn *conn; /* granted: this connection; NULL: a slot */
+};
+
+struct pqi_pool {
+    pthread_mutex_t lock;
+    int limit;          /* connections at most, the monitor's included */
+    int64_t queue_limit;
+    int slots;          /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int nidle;
+    int nwaiting;
+    struct pqi_link idle;    /* the one used last comes last, and is used first */
+    struct pqi_link waiting; /* tickets, first come first served */
+    bool monitor_waits;      /* only where the monitor has no connection of its own */
+    bool monitor_turn;       /* what is free now is kept for it */
+    int monitor_flag;        /* how to wake it */
+    _Atomic uint64_t generation; /* connections born before are not used again */
+    bool closed;
+};
+
+/* With `monitor_slot` one slot of the limit is kept for the monitor from the start. */
+void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
+                   int monitor_flag);
+void pqi_pool_free(struct pqi_pool *p);
+
+enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };
+
+/* An idle connection into *conn, or a slot, or a place in the queue: then ticket->waiter is woken
+ * when it is granted. */
+enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn);
+
+/* Leaves the queue; true: it was granted meanwhile, and is yours. */
+bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket);
+
+/* Has it been granted? (After the waiter was woken.) */
+bool pqi_pool_granted(struct pqi_pool *p, struct pqi_ticket *ticket);
+
+/* The monitor's: an idle connection or a slot, before all who wait; else it is woken by
+ * monitor_flag when there is one. */
+enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **conn);
+
+/* A clean connection comes back: to the first who waits, or to the idle ones. false: the pool is
+ * closed or the connection too old; it stays the caller's, to part with. */
+bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns);
+
+/* A connection is gone at the server, or was never made: its slot goes to the first who waits. */
+void pqi_pool_release(struct pqi_pool *p);
+
+/* Takes out one idle connection that has been idle since before `idle_ns`, or was born before
+ * `born_ns` or in an older generation; NULL: none. */
+struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns);
+
+/* Nobody gets anything from now on; all who wait are woken. Idle connections stay, for expire. */
+void pqi_pool_close(struct pqi_pool *p);
+
+#endif

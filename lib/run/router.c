@@ -1,0 +1,336 @@
+/* The router: opening, closing, the gate that every call passes, and the map. */
+#include "router.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "monitor.h"
+#include "session.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* ---- Opening -------------------------------------------------------------------------------- */
+
+static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shard_conf *conf,
+                      int number, pqr_error *err)
+{
+    s->db = db;
+    s->number = number;
+    s->n = conf->n;
+    s->primary = -1;
+    s->follow = (struct pqi_follow){PQI_PRIMARY_NONE, -1, -1};
+    s->expected = (struct pqi_stamp_expected){db->options->fleet_id, number,
+                                              db->options->sharded ? db->nshards : 0};
+    if (number == PQI_STAMP_CONTROL)
+        snprintf(s->name, sizeof s->name, "control");
+    else
+        snprintf(s->name, sizeof s->name, "shard%d", number);
+    pthread_mutex_init(&s->lock, NULL);
+    pqi_list_init(&s->waiting);
+    s->nodes = pqi_mem_array((size_t)conf->n, sizeof *s->nodes);
+    if (!s->nodes)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for %s", s->name);
+    if (conf->n > PQI_NODES_MAX)
+        return pqi_err(err, PQR_E_CONFIG, "%s has %d servers, more than %d", s->name, conf->n,
+                       PQI_NODES_MAX);
+    for (int i = 0; i < conf->n; i++) {
+        struct pqi_node *node = &s->nodes[i];
+        node->shard = s;
+        node->index = i;
+        node->target = &conf->targets[i];
+        node->known.latency_us = -1;
+        node->known.lag = (struct pqi_lag){-1, -1};
+        pqi_resolver_init(&node->resolver);
+        pqi_dial_init(&node->dial, node->target, db->options);
+    }
+    return PQR_OK;
+}
+
+static int init_shards(struct pqr *db, pqr_error *err)
+{
+    const struct pqi_options *o = db->options;
+    db->nshards = o->nshards;
+    db->shards = pqi_mem_array((size_t)o->nshards + 1, sizeof *db->shards);
+    db->map = pqi_map_new(o->nshards);
+    if (!db->shards || !db->map)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for %d shards", o->nshards);
+    int code = PQR_OK;
+    for (int i = 0; i < o->nshards && code == PQR_OK; i++, db->ngroups++)
+        code = init_shard(db, &db->shards[i], &o->shards[i], i, err);
+    if (code == PQR_OK && o->control.n > 0) {
+        code = init_shard(db, &db->shards[db->ngroups], &o->control, PQI_STAMP_CONTROL, err);
+        db->ngroups++;
+    }
+    return code;
+}
+
+static void init_locks(struct pqr *db)
+{
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&db->empty, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&db->gate_lock, NULL);
+    pthread_mutex_init(&db->map_lock, NULL);
+    pqi_list_init(&db->open_txs);
+}
+
+static void log_opening(const struct pqr *db)
+{
+    for (int i = 0; i < db->options->nwarnings; i++)
+        pqi_log(&db->log, PQR_LOG_WARN, "configuration", "%s", db->options->warnings[i]);
+}
+
+int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err)
+{
+    struct pqr *db = pqi_mem_new(sizeof *db);
+    if (!db)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for a router");
+    init_locks(db);
+    atomic_store(&db->refs, 1);
+    const char *const *env = options && options->env ? options->env : (const char *const *)environ;
+    int code = pqi_options_load(&db->options, env, NULL, err);
+    if (code == PQR_OK) {
+        db->log = (struct pqi_log){.level = db->options->log_level,
+                                   .format = (int)db->options->log_format,
+                                   .fn = options ? options->log : NULL,
+                                   .arg = options ? options->log_arg : NULL};
+        db->abort_flag = pqi_flag_new();
+        code = db->abort_flag >= 0 ? init_shards(db, err)
+                                   : pqi_err(err, PQR_E_NOMEM, "no descriptor for the router");
+    }
+    if (code == PQR_OK)
+        code = pqi_monitor_new(&db->monitor, db, err);
+    if (code == PQR_OK) {
+        log_opening(db);
+        *out = db;
+    } else {
+        pqi_router_unref(db);
+    }
+    return code;
+}
+
+/* ---- Closing -------------------------------------------------------------------------------- */
+
+struct pqr *pqi_router_ref(struct pqr *db)
+{
+    atomic_fetch_add(&db->refs, 1);
+    return db;
+}
+
+static void free_shard(struct pqi_shard *s)
+{
+    for (int i = 0; i < s->n && s->nodes; i++) {
+        pqi_resolver_free(&s->nodes[i].resolver);
+        if (s->nodes[i].probe)
+            pqi_pool_free(&s->nodes[i].pool);
+    }
+    pqi_mem_free(s->nodes);
+    pthread_mutex_destroy(&s->lock);
+}
+
+void pqi_router_unref(struct pqr *db)
+{
+    if (atomic_fetch_sub(&db->refs, 1) != 1)
+        return;
+    pid_t pid = atomic_load(&db->pid);
+    bool forked = pid != 0 && pid != getpid();
+    for (int i = 0; i < db->ngroups; i++)
+        free_shard(&db->shards[i]);
+    pqi_monitor_free(db->monitor, forked);
+    pqi_mem_free(db->shards);
+    pqi_map_free(db->map);
+    pqi_flag_close(db->abort_flag);
+    pqi_options_free(db->options);
+    pthread_cond_destroy(&db->empty);
+    pthread_mutex_destroy(&db->gate_lock);
+    pthread_mutex_destroy(&db->map_lock);
+    pqi_mem_free(db);
+}
+
+static void wait_until_empty(struct pqr *db, int64_t until_ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
+                         .tv_nsec = (long)(until_ns % 1000000000)};
+    pthread_mutex_lock(&db->gate_lock);
+    int status = 0;
+    while (atomic_load(&db->inside) > 0 && status == 0)
+        status = until_ns == PQI_FOREVER ? pthread_cond_wait(&db->empty, &db->gate_lock)
+                                         : pthread_cond_timedwait(&db->empty, &db->gate_lock, &t);
+    pthread_mutex_unlock(&db->gate_lock);
+}
+
+/* Transactions in the application's hands count as in flight too: they end by its own calls. */
+static void wait_for_transactions(struct pqr *db, int64_t until_ns)
+{
+    for (bool open = true; open && pqi_now_ns() < until_ns;) {
+        pthread_mutex_lock(&db->gate_lock);
+        open = !pqi_list_empty(&db->open_txs);
+        pthread_mutex_unlock(&db->gate_lock);
+        int64_t soon = pqi_after_ms(pqi_now_ns(), 2);
+        if (open)
+            pqi_wait_fd(-1, 0, -1, soon < until_ns ? soon : until_ns);
+    }
+}
+
+static void abort_calls(struct pqr *db)
+{
+    atomic_store(&db->aborting, true);
+    pqi_flag_set(db->abort_flag);
+    for (int i = 0; i < db->ngroups; i++) {
+        for (int j = 0; j < db->shards[i].n; j++)
+            pqi_pool_close(&db->shards[i].nodes[j].pool);
+        pqi_shard_wake_all(&db->shards[i]);
+    }
+}
+
+/* In a child of fork(): no lock of the parent's can be trusted, no socket be spoken on. */
+static void close_in_child(struct pqr *db)
+{
+    for (int i = 0; i < db->ngroups; i++)
+        for (int j = 0; j < db->shards[i].n; j++) {
+            struct pqi_pool *p = &db->shards[i].nodes[j].pool;
+            struct pqi_conn *c;
+            while (pthread_mutex_trylock(&p->lock) == 0) {
+                pthread_mutex_unlock(&p->lock);
+                if (!(c = pqi_pool_expire(p, INT64_MAX, INT64_MAX)))
+                    break;
+                pqi_conn_orphan(c);
+            }
+        }
+}
+
+void pqi_router_close(struct pqr *db, int64_t drain_ms)
+{
+    if (pqi_gate_pid(db, NULL) != PQR_OK) {
+        close_in_child(db);
+        pqi_router_unref(db);
+        return;
+    }
+    int64_t until = pqi_after_ms(pqi_now_ns(), drain_ms > 0 ? drain_ms : 0);
+    atomic_store(&db->draining, true);
+    wait_for_transactions(db, until);
+    atomic_store(&db->closing, true);
+    wait_until_empty(db, until);
+    abort_calls(db);
+    wait_until_empty(db, PQI_FOREVER);
+    pqi_monitor_stop(db->monitor);
+    pqi_tx_cut_all(db);
+    for (int i = 0; i < db->ngroups; i++)
+        for (int j = 0; j < db->shards[i].n; j++) {
+            struct pqi_conn *c;
+            while ((c = pqi_pool_expire(&db->shards[i].nodes[j].pool, INT64_MAX, INT64_MAX)))
+                pqi_conn_give_up(&db->shards[i].nodes[j], c);
+        }
+    pqi_router_unref(db);
+}
+
+/* ---- The gate ------------------------------------------------------------------------------- */
+
+int pqi_gate_pid(const struct pqr *db, pqr_error *err)
+{
+    pid_t pid = atomic_load_explicit(&db->pid, memory_order_relaxed);
+    if (pid == 0 || pid == getpid())
+        return PQR_OK;
+    return pqi_err(err, PQR_E_FORKED,
+                   "this router was used by process %ld before fork(): call pqr_open in the child, or "
+                   "fork before the first use",
+                   (long)pid);
+}
+
+int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
+{
+    if (pqi_gate_pid(db, err) != PQR_OK)
+        return PQR_E_FORKED;
+    if (atomic_load_explicit(&db->pid, memory_order_relaxed) == 0)
+        atomic_store(&db->pid, getpid());
+    atomic_fetch_add(&db->inside, 1);
+    if (!atomic_load(&db->closing) && !(begins && atomic_load(&db->draining)))
+        return PQR_OK;
+    pqi_gate_out(db);
+    return pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
+}
+
+void pqi_gate_out(struct pqr *db)
+{
+    if (atomic_fetch_sub(&db->inside, 1) != 1 || !atomic_load(&db->closing))
+        return;
+    pthread_mutex_lock(&db->gate_lock);
+    pthread_cond_broadcast(&db->empty);
+    pthread_mutex_unlock(&db->gate_lock);
+}
+
+/* ---- The map -------------------------------------------------------------------------------- */
+
+struct pqi_shard *pqi_router_shard(struct pqr *db, const void *tenant, size_t len, int64_t *version)
+{
+    pthread_mutex_lock(&db->map_lock);
+    int i = db->nshards == 1 ? 0 : pqi_map_shard(db->map, tenant, len, NULL);
+    *version = db->map->version;
+    pthread_mutex_unlock(&db->map_lock);
+    return i < db->nshards ? &db->shards[i] : NULL;
+}
+
+struct pqi_shard *pqi_router_control(struct pqr *db)
+{
+    return db->ngroups > db->nshards ? &db->shards[db->nshards] : NULL;
+}
+
+int64_t pqi_router_map_version(struct pqr *db)
+{
+    pthread_mutex_lock(&db->map_lock);
+    int64_t version = db->map->version;
+    pthread_mutex_unlock(&db->map_lock);
+    return version;
+}
+
+void pqi_router_install_map(struct pqr *db, struct pqi_map *map)
+{
+    pthread_mutex_lock(&db->map_lock);
+    struct pqi_map *old = map;
+    if (map->version > db->map->version) {
+        old = db->map;
+        db->map = map;
+    }
+    pthread_mutex_unlock(&db->map_lock);
+    if (old == map) {
+        pqi_map_free(map);
+        return;
+    }
+    pqi_count(db, map_reloads);
+    pqi_log(&db->log, PQR_LOG_INFO, "map", "the shard map is now version %lld (before: %lld)",
+            (long long)map->version, (long long)old->version);
+    pqi_map_free(old);
+}
+
+/* ---- Connections ---------------------------------------------------------------------------- */
+
+struct pqi_conn *pqi_conn_open(struct pqi_node *node)
+{
+    struct pqr *db = node->shard->db;
+    struct pqi_conn *c = pqi_conn_new(&node->dial, &node->resolver);
+    if (!c) {
+        pqi_pool_release(&node->pool);
+        return NULL;
+    }
+    c->born_ns = pqi_now_ns();
+    c->connect_until_ns = pqi_after_ms(c->born_ns, db->options->connect_timeout_ms);
+    c->generation = atomic_load(&node->pool.generation);
+    pqi_count(db, connects);
+    return c;
+}
+
+void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
+{
+    pqi_monitor_part(node->shard->db->monitor, node, pqi_conn_part(c));
+}
+
+void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
+{
+    if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
+        pqi_conn_give_up(node, c);
+}

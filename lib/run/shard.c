@@ -1,0 +1,425 @@
+/* A shard: what is known of its servers, and where a call goes. */
+#include "shard.h"
+
+#include "../base/bytes.h"
+#include "../base/err.h"
+#include "../plan/health.h"
+#include "monitor.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const state_names[] = {"unknown", "up", "suspect", "down"};
+static const char *const role_names[] = {"of unknown role", "primary", "replica"};
+
+/* Log records wait here until the lock is released. */
+struct news {
+    int n;
+    struct {
+        int level;
+        const char *event;
+        char text[640];
+    } item[4];
+};
+
+static void __attribute__((format(printf, 4, 5)))
+tell(struct news *news, int level, const char *event, const char *format, ...)
+{
+    if (news->n == sizeof news->item / sizeof *news->item)
+        return;
+    news->item[news->n].level = level;
+    news->item[news->n].event = event;
+    va_list args;
+    va_start(args, format);
+    vsnprintf(news->item[news->n].text, sizeof news->item[0].text, format, args);
+    va_end(args);
+    news->n++;
+}
+
+static void publish(struct pqr *db, const struct news *news)
+{
+    for (int i = 0; i < news->n; i++)
+        pqi_log(&db->log, news->item[i].level, news->item[i].event, "%s", news->item[i].text);
+}
+
+const char *pqi_shard_called(const struct pqi_shard *s)
+{
+    return s->number == PQI_STAMP_CONTROL ? "the control database" : s->name;
+}
+
+/* ---- Waiting for news ----------------------------------------------------------------------- */
+
+void pqi_shard_hope(struct pqi_shard *s, struct pqi_hope *h)
+{
+    pthread_mutex_lock(&s->lock);
+    pqi_list_append(&s->waiting, &h->link);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void pqi_shard_unhope(struct pqi_shard *s, struct pqi_hope *h)
+{
+    pthread_mutex_lock(&s->lock);
+    pqi_list_remove(&h->link);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void wake_all(struct pqi_shard *s)
+{
+    for (struct pqi_link *l = s->waiting.next; l != &s->waiting; l = l->next)
+        pqi_waiter_wake(pqi_container(l, struct pqi_hope, link)->waiter);
+}
+
+void pqi_shard_wake_all(struct pqi_shard *s)
+{
+    pthread_mutex_lock(&s->lock);
+    wake_all(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+int64_t pqi_shard_next_look(struct pqi_shard *s)
+{
+    pthread_mutex_lock(&s->lock);
+    int64_t at = s->settled || s->grace_until_ns <= pqi_now_ns() ? PQI_FOREVER : s->grace_until_ns;
+    pthread_mutex_unlock(&s->lock);
+    return at;
+}
+
+/* ---- What was seen -------------------------------------------------------------------------- */
+
+static void set_state(struct pqi_node *node, enum pqi_seen_of_node seen, struct news *news)
+{
+    enum pqr_node_state before = node->known.report.state;
+    enum pqr_node_state after = pqi_health_next(before, seen);
+    node->known.report.state = after;
+    if (after == before)
+        return;
+    if (after == PQR_NODE_UP)
+        tell(news, PQR_LOG_INFO, "node_up", "%s is up", node->target->name);
+    else
+        tell(news, PQR_LOG_WARN, after == PQR_NODE_DOWN ? "node_down" : "node_suspect",
+             "%s is %s: %s", node->target->name, state_names[after], node->known.trouble.text);
+}
+
+/* Who is primary, after anything has changed. */
+static void follow(struct pqi_shard *s, struct news *news)
+{
+    struct pqi_report reports[PQI_NODES_MAX];
+    for (int i = 0; i < s->n; i++)
+        reports[i] = s->nodes[i].known.report;
+    struct pqi_follow was = s->follow;
+    s->follow = pqi_follow(reports, s->n, s->primary, s->timeline, s->system_id);
+    if (s->follow.verdict == PQI_PRIMARY_DOUBT && was.verdict != PQI_PRIMARY_DOUBT)
+        tell(news, PQR_LOG_ERROR, "primary_doubt", "%s: writes are refused: %s claims to be primary%s%s",
+             s->name, s->nodes[s->follow.node].target->name,
+             s->follow.rival >= 0 ? " beside " : " on an older timeline than was seen before",
+             s->follow.rival >= 0 ? s->nodes[s->follow.rival].target->name : "");
+    if (s->follow.verdict != PQI_PRIMARY_IS)
+        return;
+    const struct pqi_known *k = &s->nodes[s->follow.node].known;
+    if (s->follow.node != s->primary || k->report.timeline != s->timeline) {
+        tell(news, PQR_LOG_INFO, "primary_is", "%s: %s is primary, timeline %u (before: %s, timeline %u)",
+             s->name, s->nodes[s->follow.node].target->name, k->report.timeline,
+             s->primary >= 0 ? s->nodes[s->primary].target->name : "none", s->timeline);
+        s->history.n = 0; /* positions of another timeline are no measure */
+    }
+    s->primary = s->follow.node;
+    s->timeline = k->report.timeline;
+    s->system_id = k->report.system_id;
+}
+
+static bool is_primary(const struct pqi_shard *s, int i)
+{
+    return s->follow.verdict == PQI_PRIMARY_IS && s->follow.node == i;
+}
+
+/* Has enough been heard of this node to decide without it being guesswork? */
+static bool node_settled(const struct pqi_shard *s, const struct pqi_node *node)
+{
+    const struct pqi_known *k = &node->known;
+    if (k->report.state != PQR_NODE_UP)
+        return k->report.state != PQR_NODE_UNKNOWN;
+    return is_primary(s, node->index) || k->report.role == PQR_ROLE_PRIMARY || k->lag.ms >= 0 ||
+           k->sightings >= 4;
+}
+
+static void settle(struct pqi_shard *s)
+{
+    for (int i = 0; i < s->n; i++)
+        if (!node_settled(s, &s->nodes[i]))
+            return;
+    s->settled = true;
+}
+
+static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
+                          int64_t now_ns, struct news *news)
+{
+    struct pqi_known *k = &node->known;
+    bool restarted = k->started[0] != '\0' && strcmp(k->started, seen->started) != 0;
+    bool changed = k->sightings > 0 && k->report.role != seen->role;
+    if (restarted || changed) {
+        atomic_fetch_add(&node->pool.generation, 1);
+        tell(news, PQR_LOG_INFO, "node_changed", "%s %s", node->target->name,
+             changed ? "has changed its role" : "was restarted");
+    }
+    k->report.role = seen->role;
+    k->report.read_only = seen->read_only;
+    k->report.timeline = seen->timeline;
+    k->report.system_id = seen->system_id;
+    k->stamp = seen->stamp;
+    k->lsn = seen->lsn;
+    k->seen_ns = now_ns;
+    k->latency_us = (now_ns - sent_ns) / 1000;
+    k->sightings++;
+    k->trouble = (struct pqi_trouble){0};
+    memcpy(k->started, seen->started, sizeof k->started);
+}
+
+void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
+                       int64_t now_ns)
+{
+    struct pqi_shard *s = node->shard;
+    struct news news = {0};
+    pthread_mutex_lock(&s->lock);
+    take_sighting(node, seen, sent_ns, now_ns, &news);
+    set_state(node, PQI_ANSWERED, &news);
+    follow(s, &news);
+    /* A replica's lag is told against the primary's sample before its own: against a later one
+     * it would seem to lag by what was written between the two probes. */
+    if (is_primary(s, node->index)) {
+        pqi_history_add(&s->history, sent_ns, seen->lsn);
+        s->segment_bytes = seen->segment_bytes;
+        node->known.lag = (struct pqi_lag){0, 0};
+    } else {
+        node->known.lag = pqi_lag_of(&s->history, seen->lsn);
+    }
+    settle(s);
+    wake_all(s);
+    pthread_mutex_unlock(&s->lock);
+    publish(s->db, &news);
+}
+
+void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble)
+{
+    struct pqi_shard *s = node->shard;
+    struct news news = {0};
+    pthread_mutex_lock(&s->lock);
+    node->known.trouble = *trouble;
+    switch (trouble->kind) {
+    case PQI_TROUBLE_TIMEOUT:
+        set_state(node, PQI_SILENT, &news);
+        break;
+    case PQI_TROUBLE_NONE:
+    case PQI_TROUBLE_LOST:     /* one link ended: perhaps only that one. The monitor looks. */
+    case PQI_TROUBLE_PROTOCOL:
+    case PQI_TROUBLE_NOMEM:
+    case PQI_TROUBLE_FULL:     /* alive, and it has no room for another connection */
+        break;
+    case PQI_TROUBLE_NAME:
+    case PQI_TROUBLE_REFUSED:
+    case PQI_TROUBLE_LOGIN:
+    case PQI_TROUBLE_TLS:
+    case PQI_TROUBLE_NOT_NOW:
+        set_state(node, PQI_REFUSED, &news);
+        break;
+    }
+    follow(s, &news);
+    settle(s);
+    wake_all(s);
+    pthread_mutex_unlock(&s->lock);
+    publish(s->db, &news);
+}
+
+void pqi_shard_look_again(struct pqi_shard *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->round_due_ns = 0;
+    pthread_mutex_unlock(&s->lock);
+    pqi_monitor_wake(s->db->monitor);
+}
+
+/* ---- Where a call goes ---------------------------------------------------------------------- */
+
+void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_need *need)
+{
+    const struct pqi_options *o = s->db->options;
+    *need = (struct pqi_need){.level = level,
+                              .stay = -1,
+                              .preference = o->read_preference,
+                              .max_lag_ms = o->max_replica_lag_ms,
+                              .max_lag_bytes = o->max_replica_lag_bytes};
+}
+
+void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const bool *tried)
+{
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_known *k = &s->nodes[i].known;
+        out[i] = (struct pqi_candidate){
+            .state = k->report.state,
+            .is_primary = is_primary(s, i),
+            .is_replica = k->report.role == PQR_ROLE_REPLICA &&
+                          (s->system_id == 0 || k->report.system_id == s->system_id),
+            .stamp_ok = k->sightings > 0 && pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
+            .tried = tried && tried[i],
+            .lag = k->lag,
+            .timeline = k->report.timeline,
+            .replayed = k->lsn,
+        };
+    }
+}
+
+static void describe_node(const struct pqi_shard *s, const struct pqi_node *node, struct pqi_buf *b)
+{
+    const struct pqi_known *k = &node->known;
+    pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
+    if (k->report.state == PQR_NODE_UNKNOWN)
+        pqi_buf_text(b, "was not reached yet");
+    else if (k->trouble.kind != PQI_TROUBLE_NONE)
+        pqi_buf_format(b, "(%s): %s", node->target->shown, k->trouble.text);
+    else if (k->report.role == PQR_ROLE_PRIMARY && !is_primary(s, node->index))
+        pqi_buf_text(b, "claims to be primary");
+    else
+        pqi_buf_format(b, "is %s", role_names[k->report.role]);
+}
+
+static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pqi_node *node)
+{
+    if (!err)
+        return;
+    err->shard = s->number;
+    if (node)
+        snprintf(err->node, sizeof err->node, "%s", node->target->name);
+}
+
+/* Says why nobody serves the errand, node by node. */
+static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_error *err)
+{
+    struct pqi_buf b = {0};
+    bool all_down = true;
+    for (int i = 0; i < s->n; i++) {
+        describe_node(s, &s->nodes[i], &b);
+        all_down &= s->nodes[i].known.report.state != PQR_NODE_UP;
+    }
+    bool doubt = s->follow.verdict == PQI_PRIMARY_DOUBT;
+    if (e->write || e->need.level == PQR_LEVEL_PRIMARY)
+        pqi_err(err, PQR_E_NO_PRIMARY, "%s: %s: %s", pqi_shard_called(s),
+                doubt ? "several servers, or an outdated one, claim to be the primary; writes wait "
+                        "until one is read-only or gone"
+                      : "no server answers as its primary",
+                pqi_buf_str(&b));
+    else if (e->need.preference == PQI_PREFER_REPLICA)
+        pqi_err(err, PQR_E_NO_REPLICA, "%s: no replica may serve this read: %s", pqi_shard_called(s),
+                pqi_buf_str(&b));
+    else
+        pqi_err(err, all_down ? PQR_E_CONNECT : PQR_E_NO_PRIMARY,
+                "%s: no server may serve this read: %s", pqi_shard_called(s), pqi_buf_str(&b));
+    put_where(err, s, NULL);
+    pqi_buf_free(&b);
+    return err ? err->code : PQR_E_NO_PRIMARY;
+}
+
+/* A fault that waiting does not mend: a wrong login, TLS, a wrong stamp. */
+static bool node_hopeless(const struct pqi_shard *s, const struct pqi_node *node, bool write,
+                          pqr_error *err)
+{
+    const struct pqi_known *k = &node->known;
+    bool tls = k->trouble.kind == PQI_TROUBLE_TLS;
+    if (tls || k->trouble.kind == PQI_TROUBLE_LOGIN) {
+        pqi_err(err, PQR_E_AUTH, "%s (%s): %s%s", node->target->name, node->target->shown,
+                k->trouble.text,
+                tls ? "; give its CA by sslrootcert=FILE in its URL, or accept this server knowingly "
+                      "by sslmode=require"
+                    : "");
+        if (err)
+            snprintf(err->sqlstate, sizeof err->sqlstate, "%s", k->trouble.sqlstate);
+    } else if (k->sightings == 0 || pqi_stamp_check(&k->stamp, &s->expected, write, err) == PQR_OK) {
+        return false;
+    }
+    put_where(err, s, node);
+    return true;
+}
+
+/* Would nothing but a person's hand help? Then some node has such a fault, and none is merely
+ * out of reach. `err` tells of the first. */
+static bool hopeless(const struct pqi_shard *s, bool write, pqr_error *err)
+{
+    const struct pqi_node *worst = NULL;
+    for (int i = s->n - 1; i >= 0; i--) {
+        const struct pqi_node *node = &s->nodes[i];
+        if (node_hopeless(s, node, write, NULL))
+            worst = node;
+        else if (node->known.report.state != PQR_NODE_UP)
+            return false;
+    }
+    return worst && node_hopeless(s, worst, write, err);
+}
+
+static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
+{
+    if (e->write)
+        return s->follow.verdict == PQI_PRIMARY_IS ? &s->nodes[s->follow.node] : NULL;
+    struct pqi_candidate c[PQI_NODES_MAX];
+    pqi_shard_candidates(s, c, e->tried);
+    bool stays = e->need.level == PQR_LEVEL_SESSION && e->need.stay >= 0 &&
+                 pqi_judge(&c[e->need.stay], &e->need) == PQI_WHY_OK && c[e->need.stay].is_replica;
+    uint64_t turn = 0;
+    if (!stays)
+        turn = atomic_fetch_add_explicit(e->deal_session ? &s->session_turn : &s->call_turn, 1,
+                                         memory_order_relaxed);
+    int i = pqi_pick(c, s->n, &e->need, turn);
+    if (i >= 0 && c[i].is_primary && s->n > 1 && e->need.level != PQR_LEVEL_PRIMARY)
+        pqi_count(s->db, fallback_reads);
+    return i >= 0 ? &s->nodes[i] : NULL;
+}
+
+static int check_stamp_for_write(struct pqi_shard *s, struct pqi_node *node, pqr_error *err)
+{
+    int code = pqi_stamp_check(&node->known.stamp, &s->expected, true, err);
+    if (code != PQR_OK)
+        put_where(err, s, node);
+    return code;
+}
+
+static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
+                              struct pqi_node **node, pqr_error *err)
+{
+    bool may_wait = !s->settled && pqi_now_ns() < s->grace_until_ns;
+    struct pqi_node *found = may_wait ? NULL : choose(s, e);
+    if (found && e->write && check_stamp_for_write(s, found, err) != PQR_OK)
+        return PQI_PLACE_REFUSED;
+    if (found) {
+        *node = found;
+        return PQI_PLACE_GO;
+    }
+    if (!may_wait && hopeless(s, e->write, err))
+        return PQI_PLACE_REFUSED;
+    nobody(s, e, err);
+    return PQI_PLACE_WAIT;
+}
+
+enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e,
+                                 struct pqi_node **node, pqr_error *err)
+{
+    pthread_mutex_lock(&s->lock);
+    enum pqi_placing placing = place(s, e, node, err);
+    pthread_mutex_unlock(&s->lock);
+    return placing;
+}
+
+int pqi_shard_admit(struct pqi_node *node, const struct pqi_sighting *seen, bool write,
+                    pqr_error *err)
+{
+    struct pqi_shard *s = node->shard;
+    pthread_mutex_lock(&s->lock);
+    uint64_t system_id = s->system_id;
+    pthread_mutex_unlock(&s->lock);
+    int code = pqi_stamp_check(&seen->stamp, &s->expected, write, err);
+    if (code == PQR_OK && system_id != 0 && system_id != seen->system_id)
+        code = pqi_err(err, PQR_E_WRONG_SHARD,
+                       "%s (%s) belongs to another cluster than the primary of %s: its system "
+                       "identifier differs",
+                       node->target->name, node->target->shown, pqi_shard_called(s));
+    if (code != PQR_OK)
+        put_where(err, s, node);
+    return code;
+}

@@ -1,0 +1,62 @@
+/* A shard: what is known of its servers, and where a call goes. Knowledge comes in as sightings
+ * and troubles, from the monitor and from calls alike; decisions are plan's. */
+#ifndef PQI_SHARD_H
+#define PQI_SHARD_H
+
+#include "router.h"
+
+/* What a call needs of a shard. */
+struct pqi_errand {
+    bool write;
+    struct pqi_need need; /* reads */
+    bool deal_session;    /* reads: dealt by session, else call by call */
+    const bool *tried;    /* nodes where this call already failed; NULL: none */
+};
+
+enum pqi_placing {
+    PQI_PLACE_GO,     /* *node */
+    PQI_PLACE_WAIT,   /* nobody can serve it yet: wait for news, then ask again */
+    PQI_PLACE_REFUSED /* waiting would not help: err says why */
+};
+
+/* Places an errand. WAIT also fills err: what to say when the caller's patience ends. */
+enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e,
+                                 struct pqi_node **node, pqr_error *err);
+
+/* A place among those who are woken by news. */
+struct pqi_hope {
+    struct pqi_link link;
+    struct pqi_waiter *waiter;
+};
+void pqi_shard_hope(struct pqi_shard *s, struct pqi_hope *h);
+void pqi_shard_unhope(struct pqi_shard *s, struct pqi_hope *h);
+void pqi_shard_wake_all(struct pqi_shard *s);
+/* When placing may succeed without news: the moment its first look ends. PQI_FOREVER: it has. */
+int64_t pqi_shard_next_look(struct pqi_shard *s);
+
+/* A node answered: `sent_ns` to `now_ns`. */
+void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
+                       int64_t now_ns);
+
+/* A node did not answer, or refused. */
+void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);
+
+/* A node said that it does not take writes, or its role is otherwise not what is known: look
+ * again at once. */
+void pqi_shard_look_again(struct pqi_shard *s);
+
+/* May a new connection be used for this errand? (WRONG_SHARD, UNSTAMPED, MAP, or another system
+ * behind the address.) */
+int pqi_shard_admit(struct pqi_node *node, const struct pqi_sighting *seen, bool write,
+                    pqr_error *err);
+
+/* The needs of a read as the options set them. */
+void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_need *need);
+
+/* Fills the candidates of all nodes (cap at least s->n), under the shard's lock. */
+void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const bool *tried);
+
+/* "shard1", "the control database". */
+const char *pqi_shard_called(const struct pqi_shard *s);
+
+#endif

@@ -1,0 +1,296 @@
+/* Transactions: one connection, exclusively, from BEGIN to its end. */
+#include "session.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "../plan/guard.h"
+#include "../wire/result.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define RERUNS_MAX 3
+#define RERUN_PAUSE_MS 5 /* doubles, with full jitter */
+#define ROLLBACK_MS 1000 /* then the connection is closed, and the server rolls back */
+
+static const char *const begin_sql[3][2] = {
+    [PQR_READ_COMMITTED] = {"begin isolation level read committed read write",
+                            "begin isolation level read committed read only"},
+    [PQR_REPEATABLE_READ] = {"begin isolation level repeatable read read write",
+                             "begin isolation level repeatable read read only"},
+    [PQR_SERIALIZABLE] = {"begin isolation level serializable read write",
+                          "begin isolation level serializable read only"},
+};
+static const char begin_deferrable_sql[] = "begin isolation level serializable read only deferrable";
+
+static const char *begin_of(const pqr_tx_options *o)
+{
+    if (o->read_only && o->deferrable && o->isolation == PQR_SERIALIZABLE)
+        return begin_deferrable_sql;
+    return begin_sql[o->isolation][o->read_only != 0];
+}
+
+/* The connection out of the transaction's hands; NULL: there is none any more. */
+static struct pqi_conn *take_conn(struct pqr_tx *tx)
+{
+    struct pqr *db = tx->session->db;
+    pthread_mutex_lock(&db->gate_lock);
+    struct pqi_conn *conn = tx->conn;
+    tx->conn = NULL;
+    pthread_mutex_unlock(&db->gate_lock);
+    return conn;
+}
+
+static void free_tx(struct pqr_tx *tx)
+{
+    struct pqr *db = tx->session->db;
+    pthread_mutex_lock(&db->gate_lock);
+    pqi_list_remove(&tx->of_db);
+    pthread_mutex_unlock(&db->gate_lock);
+    pqi_list_remove(&tx->of_session);
+    pqi_mem_free(tx);
+}
+
+void pqi_tx_cut_all(struct pqr *db)
+{
+    for (;;) {
+        struct pqr_tx *tx = NULL;
+        struct pqi_conn *conn = NULL;
+        pthread_mutex_lock(&db->gate_lock);
+        for (struct pqi_link *l = db->open_txs.next; l != &db->open_txs && !conn; l = l->next) {
+            tx = pqi_container(l, struct pqr_tx, of_db);
+            conn = tx->conn;
+            tx->conn = NULL;
+        }
+        pthread_mutex_unlock(&db->gate_lock);
+        if (!conn)
+            return;
+        conn->tainted = true;
+        pqi_conn_back(tx->node, conn);
+    }
+}
+
+int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out, pqr_error *err)
+{
+    struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
+    if (!tx)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
+    const struct pqi_stmt begin = {.sql = begin_of(o), .sync = true};
+    struct pqi_call c;
+    pqi_call_init(&c, s, o->deadline_ms);
+    c.write = !o->read_only;
+    c.level = (enum pqr_level)o->level;
+    c.stmts = &begin;
+    c.n = 1;
+    c.keep = true;
+    int code = pqi_call_run(&c);
+    if (err)
+        *err = c.err;
+    if (code == PQR_OK) {
+        *tx = (struct pqr_tx){.session = s, .node = c.node, .conn = c.conn, .read_only = o->read_only,
+                              .isolation = o->isolation,
+                              .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms};
+        pqi_list_append(&s->txs, &tx->of_session);
+        pthread_mutex_lock(&s->db->gate_lock);
+        pqi_list_append(&s->db->open_txs, &tx->of_db);
+        pthread_mutex_unlock(&s->db->gate_lock);
+        *out = tx;
+    } else {
+        pqi_mem_free(tx);
+    }
+    pqi_call_end(&c);
+    return code;
+}
+
+/* A call on the transaction's own connection. */
+static void init_call(struct pqi_call *c, struct pqr_tx *tx, struct pqi_conn *conn,
+                      int64_t deadline_ms)
+{
+    pqi_call_init(c, tx->session, deadline_ms > 0 ? deadline_ms : tx->deadline_ms);
+    c->shard = tx->node->shard;
+    c->node = tx->node;
+    c->conn = conn;
+    c->unit = false;
+    c->keep = true;
+    c->state = PQI_CALL_RUN;
+}
+
+/* Sends and drives a call that is on its connection already. */
+static int run_here(struct pqi_call *c, const struct pqi_stmt *stmts, int n)
+{
+    c->stmts = stmts;
+    c->n = n;
+    pqi_conn_send(c->conn, stmts, n);
+    return pqi_call_run(c);
+}
+
+static int no_conn(const struct pqr_tx *tx, pqr_error *err)
+{
+    return pqi_err(err, tx->lost ? PQR_E_ROLLED_BACK : PQR_E_CLOSED,
+                   tx->lost ? "the transaction's connection was lost: nothing of it happened"
+                            : "the router was closed, and the transaction with it");
+}
+
+/* Lost inside the block, before COMMIT: the server rolls back when it notices, so nothing of the
+ * transaction happened, however far it was. */
+static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
+{
+    tx->lost = true;
+    if (c->err.code == PQR_E_UNKNOWN)
+        c->err.code = PQR_E_LOST;
+    c->err.retry = PQR_RETRY_SAFE;
+}
+
+static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query *q,
+                      struct pqi_params *params, bool taint, pqr_result **res, pqr_error *err)
+{
+    const struct pqi_stmt stmt = {
+        .sql = q->sql, .params = params, .binary = q->binary_result != 0, .sync = true};
+    struct pqi_call c;
+    init_call(&c, tx, conn, q->deadline_ms);
+    c.count = 1;
+    c.name = q->name;
+    int code = run_here(&c, &stmt, 1);
+    conn->tainted |= taint;
+    if (conn->state != PQI_IDLE) {
+        settle_loss(tx, &c);
+        pqi_conn_back(tx->node, take_conn(tx));
+        c.conn = NULL;
+    } else if (code == PQR_OK && res) {
+        *res = pqi_result_new(pqi_conn_take(conn, 0), tx->node->target->name);
+        code = *res ? PQR_OK : pqi_err(&c.err, PQR_E_NOMEM, "no memory for a result");
+    }
+    if (tx->sqlstate[0] == '\0')
+        memcpy(tx->sqlstate, c.err.sqlstate, sizeof tx->sqlstate);
+    if (err)
+        *err = c.err;
+    code = c.err.code;
+    c.conn = NULL; /* it stays the transaction's */
+    pqi_call_end(&c);
+    return code;
+}
+
+int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err)
+{
+    char why[256];
+    struct pqi_params *params = NULL;
+    struct pqi_conn *conn = tx->conn;
+    if (!conn)
+        return no_conn(tx, err);
+    int code = pqi_sql_check(q->sql, err);
+    if (code != PQR_OK)
+        return code;
+    enum pqi_verdict verdict = pqi_guard(q->sql, PQI_IN_TX, why, sizeof why);
+    if (verdict == PQI_REFUSE)
+        return pqi_err(err, PQR_E_USAGE, "%s", why);
+    code = pqi_params_bind(&params, q->params, q->nparams, false, err);
+    if (code == PQR_OK)
+        code = exec_bound(tx, conn, q, params, verdict == PQI_TAINT, res, err);
+    pqi_params_free(params);
+    return code;
+}
+
+static bool serialization_failure(const char *sqlstate)
+{
+    return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
+}
+
+/* COMMIT of a failed block answers with the tag ROLLBACK and no error: what failed first is told. */
+static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
+{
+    if (strcmp(pqi_answer_tag(&c->conn->answers[0]), "COMMIT") == 0)
+        return;
+    pqi_err(&c->err, PQR_E_ROLLED_BACK,
+            "%s: the transaction had failed before (SQLSTATE %s), so COMMIT rolled it back",
+            c->node->target->name, tx->sqlstate);
+    memcpy(c->err.sqlstate, tx->sqlstate, sizeof c->err.sqlstate);
+    if (serialization_failure(tx->sqlstate))
+        c->err.retry = PQR_RETRY_SAFE;
+}
+
+int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
+{
+    const struct pqi_stmt stmts[] = {{.sql = "commit", .sync = true},
+                                     {.sql = pqi_ask_position_sql, .sync = true}};
+    struct pqr_session *s = tx->session;
+    struct pqi_conn *conn = take_conn(tx);
+    if (!conn) {
+        int code = no_conn(tx, err);
+        free_tx(tx);
+        return code;
+    }
+    struct pqi_call c;
+    init_call(&c, tx, conn, 0);
+    c.write = !tx->read_only;
+    c.keep = false;
+    bool track = s->shard && s->shard->n > 1;
+    c.position = track ? 1 : -1;
+    if (run_here(&c, stmts, track ? 2 : 1) == PQR_OK)
+        check_commit_tag(&c, tx);
+    pqi_count(s->db, transactions);
+    if (err)
+        *err = c.err;
+    int code = c.err.code;
+    pqi_call_end(&c);
+    free_tx(tx);
+    return code;
+}
+
+void pqi_tx_rollback(struct pqr_tx *tx)
+{
+    static const struct pqi_stmt rollback = {.sql = "rollback", .sync = true};
+    struct pqi_conn *conn = take_conn(tx);
+    if (conn) {
+        struct pqi_call c;
+        init_call(&c, tx, conn, ROLLBACK_MS);
+        c.keep = false;
+        run_here(&c, &rollback, 1);
+        pqi_call_end(&c);
+    }
+    free_tx(tx);
+}
+
+/* ---- Whole transactions, again and again ---------------------------------------------------- */
+
+static bool worth_again(const pqr_error *e)
+{
+    if (e->code == PQR_E_LOST)
+        return true;
+    return (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK) &&
+           serialization_failure(e->sqlstate);
+}
+
+static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
+                         pqr_error *err)
+{
+    struct pqr_tx *tx;
+    int code = pqi_tx_begin(s, o, &tx, err);
+    if (code != PQR_OK)
+        return code;
+    pqi_err_none(err);
+    code = work(tx, arg, err);
+    if (code == PQR_OK)
+        return pqi_tx_commit(tx, err);
+    pqi_tx_rollback(tx);
+    return code;
+}
+
+int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
+                    pqr_error *err)
+{
+    pqr_error own;
+    err = err ? err : &own;
+    pqr_tx_options left = *o;
+    int64_t until = pqi_after_ms(pqi_now_ns(), o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
+    for (int again = 0;; again++) {
+        int64_t now = pqi_now_ns();
+        left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
+        int code = transact_once(s, &left, work, arg, err);
+        int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
+        int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
+        if (code == PQR_OK || !worth_again(err) || again == RERUNS_MAX || pause_until >= until)
+            return code;
+        pqi_count(s->db, retries);
+        pqi_wait_fd(-1, 0, s->db->abort_flag, pause_until);
+    }
+}

@@ -1,0 +1,205 @@
+/* What the router asks a server. Every name is qualified: the caller's search_path is not ours. */
+#include "ask.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+
+#include <inttypes.h>
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How often a server at work looks whether its client is still there. Without it, a statement
+ * whose caller gave up runs to its end. Servers before 14 do not know it: its own segment. */
+static const char watch_client_sql[] =
+    "select pg_catalog.set_config('client_connection_check_interval', '250ms', false)";
+
+static const char identity_sql[] =
+    "select r, pg_catalog.current_setting('transaction_read_only'),"
+    " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"
+    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
+    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
+    " (select c.system_identifier from pg_catalog.pg_control_system() c),"
+    " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end,"
+    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
+    " pg_catalog.pg_postmaster_start_time()"
+    " from pg_catalog.pg_is_in_recovery() r";
+
+static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
+
+static const char map_sql[] =
+    "select s.map_version, s.map, coalesce((select pg_catalog.string_agg("
+    "pg_catalog.encode(p.tenant, 'hex') || ':' || p.shard, ' ') from pqrouter.pin p), '')"
+    " from pqrouter.stamp s";
+
+const char pqi_ask_position_sql[] =
+    "select r, case when r then 0 else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
+    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
+    " case when r then pg_catalog.pg_last_wal_replay_lsn()"
+    " else pg_catalog.pg_current_wal_insert_lsn() end from pg_catalog.pg_is_in_recovery() r";
+
+void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
+{
+    char pins[256];
+    int len = snprintf(pins, sizeof pins, "select pg_catalog.set_config('DateStyle', 'ISO', false)");
+    if (statement_timeout_ms > 0)
+        snprintf(pins + len, sizeof pins - (size_t)len,
+                 ", pg_catalog.set_config('statement_timeout', '%" PRId64 "ms', false)",
+                 statement_timeout_ms);
+    const struct pqi_stmt stmts[] = {
+        {.sql = pins, .sync = true},
+        {.sql = watch_client_sql, .sync = true},
+        {.sql = identity_sql, .sync = true},
+        {.sql = stamp_sql, .sync = true},
+    };
+    pqi_conn_send(c, stmts, 4);
+}
+
+void pqi_ask_probe(struct pqi_conn *c)
+{
+    const struct pqi_stmt stmts[] = {
+        {.sql = identity_sql, .sync = true},
+        {.sql = stamp_sql, .sync = true},
+    };
+    pqi_conn_send(c, stmts, 2);
+}
+
+static const char *text(const PGresult *r, int column)
+{
+    return PQgetvalue(r, 0, column);
+}
+
+static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
+{
+    const PGresult *r = a->pg;
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 7)
+        return false;
+    out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
+    out->read_only = strcmp(text(r, 1), "on") == 0;
+    out->timeline = (uint32_t)strtoul(text(r, 2), NULL, 10);
+    out->system_id = strtoull(text(r, 3), NULL, 10);
+    out->segment_bytes = strtoull(text(r, 5), NULL, 10);
+    snprintf(out->started, sizeof out->started, "%s", text(r, 6));
+    /* A replica that has replayed nothing yet has no position: it is behind everything. */
+    if (PQgetisnull(r, 0, 4)) {
+        out->lsn = 0;
+        return true;
+    }
+    return pqi_lsn_parse(text(r, 4), &out->lsn);
+}
+
+static bool read_stamp(const struct pqi_answer *a, struct pqi_stamp *out)
+{
+    const PGresult *r = a->pg;
+    const char *state = r ? PQresultErrorField(r, PG_DIAG_SQLSTATE) : NULL;
+    if (a->state == PQI_ANSWER_ERROR && state && strcmp(state, "42P01") == 0) {
+        out->state = PQI_STAMP_NONE;
+        return true;
+    }
+    if (a->state == PQI_ANSWER_ERROR && state && strcmp(state, "42501") == 0) {
+        out->state = PQI_STAMP_DENIED;
+        return true;
+    }
+    if (a->state != PQI_ANSWER_OK || PQnfields(r) != 4)
+        return false;
+    if (PQntuples(r) == 0) {
+        out->state = PQI_STAMP_NONE;
+        return true;
+    }
+    out->state = PQI_STAMP_READ;
+    snprintf(out->fleet, sizeof out->fleet, "%s", text(r, 0));
+    out->shard = atoi(text(r, 1));
+    out->shards = atoi(text(r, 2));
+    out->map_version = strtoll(text(r, 3), NULL, 10);
+    return true;
+}
+
+static const char *error_text(const struct pqi_answer *a)
+{
+    const char *message = a->pg ? PQresultErrorField(a->pg, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    return message ? message : "no usable answer";
+}
+
+bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size)
+{
+    memset(out, 0, sizeof *out);
+    const struct pqi_answer *identity = &c->answers[c->n - 2], *stamp = &c->answers[c->n - 1];
+    if (c->n == 4 && c->answers[0].state != PQI_ANSWER_OK)
+        snprintf(why, why_size, "its settings cannot be pinned: %s", error_text(&c->answers[0]));
+    else if (!read_identity(identity, out))
+        snprintf(why, why_size, "it does not tell its role: %s", error_text(identity));
+    else if (!read_stamp(stamp, &out->stamp))
+        snprintf(why, why_size, "its stamp cannot be read: %s", error_text(stamp));
+    else
+        return true;
+    return false;
+}
+
+bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out)
+{
+    const PGresult *r = answer->pg;
+    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 3 ||
+        !pqi_lsn_parse(text(r, 2), &out->lsn))
+        return false;
+    out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
+    out->timeline = (uint32_t)strtoul(text(r, 1), NULL, 10);
+    return true;
+}
+
+void pqi_ask_map(struct pqi_conn *c)
+{
+    const struct pqi_stmt stmt = {.sql = map_sql, .sync = true};
+    pqi_conn_send(c, &stmt, 1);
+}
+
+/* "61636d65:1" → bytes (decoded in place) and a shard; NULL: the end, or nonsense. */
+static char *next_pin(char *at, struct pqi_pin *pin)
+{
+    char *colon = strchr(at, ':'), *to = at;
+    if (!colon || (colon - at) % 2 != 0)
+        return NULL;
+    pin->tenant = at;
+    pin->len = (size_t)(colon - at) / 2;
+    for (unsigned byte; at < colon; at += 2)
+        *to++ = (char)(sscanf(at, "%2x", &byte) == 1 ? byte : 0);
+    char *end;
+    pin->shard = (int)strtol(colon + 1, &end, 10);
+    return *end == ' ' ? end + 1 : end;
+}
+
+static int read_pins(struct pqi_map *map, const char *list, pqr_error *err)
+{
+    size_t n = 0, cap = 0;
+    for (const char *p = list; *p; p++)
+        cap += *p == ':';
+    char *text = pqi_mem_text(list);
+    struct pqi_pin *pins = pqi_mem_array(cap, sizeof *pins);
+    int code = text && pins ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for pins");
+    for (char *at = text; code == PQR_OK && at && *at && n < cap; n++)
+        if (!(at = next_pin(at, &pins[n])))
+            code = pqi_err(err, PQR_E_MAP, "a pin is not of the form tenant:shard");
+    if (code == PQR_OK)
+        code = pqi_map_set_pins(map, pins, n, err);
+    pqi_mem_free(pins);
+    pqi_mem_free(text);
+    return code;
+}
+
+int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err)
+{
+    const PGresult *r = c->answers[0].pg;
+    if (c->answers[0].state != PQI_ANSWER_OK || PQntuples(r) != 1)
+        return pqi_err(err, PQR_E_MAP, "the shard map cannot be read: %s", error_text(&c->answers[0]));
+    struct pqi_map *map;
+    int code = pqi_map_parse(&map, text(r, 1), err);
+    if (code != PQR_OK)
+        return code;
+    map->version = strtoll(text(r, 0), NULL, 10);
+    code = read_pins(map, text(r, 2), err);
+    if (code == PQR_OK)
+        *out = map;
+    else
+        pqi_map_free(map);
+    return code;
+}

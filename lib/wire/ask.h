@@ -1,0 +1,45 @@
+/* What the router asks a server: at the start of each connection, and at each probe. The answers
+ * as plain values. */
+#ifndef PQI_ASK_H
+#define PQI_ASK_H
+
+#include "../plan/lsn.h"
+#include "../plan/slot.h"
+#include "../plan/stamp.h"
+#include "pg.h"
+
+/* What a server says of itself. */
+struct pqi_sighting {
+    enum pqr_role role;
+    bool read_only;
+    uint32_t timeline; /* 0: no right to tell (a replica, without pg_monitor) */
+    uint64_t system_id;
+    uint64_t lsn; /* a primary's written position, a replica's replayed one */
+    uint64_t segment_bytes;
+    char started[40]; /* when its postmaster did */
+    struct pqi_stamp stamp;
+};
+
+/* The first words on a connection: pins its settings, then asks. Each part has its own Sync. */
+void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms);
+
+/* Asks again, on a connection whose handshake is done. */
+void pqi_ask_probe(struct pqi_conn *c);
+
+/* Reads the answers to either (the connection is IDLE). false: `why` tells what was wrong. */
+bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size);
+
+/* Asks for the shard map with its pins, as of one moment. */
+void pqi_ask_map(struct pqi_conn *c);
+int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);
+
+/* Appended to a caller's segment, it tells how far the server was: the statement, and its answer. */
+extern const char pqi_ask_position_sql[];
+struct pqi_position {
+    enum pqr_role role;
+    uint32_t timeline; /* a primary's; 0 from a replica */
+    uint64_t lsn;      /* a primary's insert position, a replica's replayed one */
+};
+bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out);
+
+#endif

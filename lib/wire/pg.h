@@ -1,0 +1,146 @@
+/* One connection to a PostgreSQL server: a thin, non-blocking adapter of libpq. It knows segments
+ * (statements up to a Sync) and what was answered; it decides nothing, waits for nothing, and
+ * never sits in PQgetResult. */
+#ifndef PQI_PG_H
+#define PQI_PG_H
+
+#include "../base/list.h"
+#include "../plan/fate.h"
+#include "../plan/param.h"
+#include "dial.h"
+#include "resolve.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct pg_conn;
+struct pg_result;
+
+/*   new ─▶ RESOLVING ─▶ CONNECTING ─▶ IDLE ◀─▶ BUSY
+ *              └──────────────┴─────────┴───────┴──▶ DEAD (only pqi_conn_part is allowed) */
+enum pqi_conn_state { PQI_RESOLVING, PQI_CONNECTING, PQI_IDLE, PQI_BUSY, PQI_DEAD };
+
+/* One statement to send. What it points at must live until the answers are in. */
+struct pqi_stmt {
+    const char *sql;
+    struct pqi_params *params; /* NULL: none */
+    bool binary;                     /* the result in binary form */
+    bool sync;                       /* ends its segment */
+    bool alone;                      /* acts without waiting for its Sync (VACUUM, CALL …) */
+};
+
+/* What came back for a statement. */
+struct pqi_answer {
+    enum {
+        PQI_UNANSWERED, /* nothing yet, or the connection was lost first */
+        PQI_ANSWER_OK,
+        PQI_ANSWER_ERROR, /* this one failed */
+        PQI_ANSWER_SKIPPED /* another one of its segment failed first: it did not run */
+    } state;
+    bool acknowledged; /* its segment's Sync came, and no statement of the segment failed */
+    struct pg_result *pg;
+};
+
+/* Why a connection died, or could not be made. */
+struct pqi_trouble {
+    enum pqi_trouble_kind {
+        PQI_TROUBLE_NONE,
+        PQI_TROUBLE_NAME,     /* the name could not be resolved */
+        PQI_TROUBLE_REFUSED,  /* nobody listens, no route */
+        PQI_TROUBLE_TIMEOUT,
+        PQI_TROUBLE_LOGIN,    /* password, role, database, pg_hba.conf */
+        PQI_TROUBLE_TLS,
+        PQI_TROUBLE_FULL,     /* 53300: max_connections reached */
+        PQI_TROUBLE_NOT_NOW,  /* 57P03: starting up, shutting down */
+        PQI_TROUBLE_LOST,     /* was connected, and the link ended */
+        PQI_TROUBLE_PROTOCOL, /* answered what cannot be: closed for safety */
+        PQI_TROUBLE_NOMEM
+    } kind;
+    char sqlstate[6];
+    enum pqi_severity severity;
+    char text[320]; /* scrubbed of secrets */
+};
+
+struct pqi_conn {
+    /* The owner's: */
+    struct pqi_link link;
+    int64_t born_ns, idle_since_ns;
+    int64_t connect_until_ns;
+    uint64_t generation;
+    bool ready; /* its handshake is done */
+
+    /* Read by the owner: */
+    enum pqi_conn_state state;
+    struct pqi_answer *answers; /* of the last send */
+    int n;
+    bool given;   /* at least one Sync (or a statement alone) of the last send was given to libpq */
+    bool warned;  /* a WARNING that the server is going down came */
+    bool tainted; /* must not be pooled again */
+    struct pqi_trouble trouble;
+
+    /* pg.c's own: */
+    const struct pqi_dial *dial;
+    struct pg_conn *pg;
+    struct pqi_lookup *lookup;
+    int address;       /* which of the look-up's addresses is being tried */
+    short events;      /* what it waits for */
+    int at;            /* the statement whose results come now */
+    int segment;       /* its segment's first statement */
+    int segment_error; /* the statement that failed in it; -1: none */
+    bool at_sync;      /* the results of `at` are all in; its Sync is next */
+    bool *syncs;       /* which statements end a segment */
+    int cap;
+};
+
+/* Begins to connect. Never blocks: a name is resolved elsewhere. NULL: no memory. */
+struct pqi_conn *pqi_conn_new(const struct pqi_dial *dial, struct pqi_resolver *resolver);
+
+/* What to wait for before the next step. */
+int pqi_conn_fd(const struct pqi_conn *c);
+short pqi_conn_events(const struct pqi_conn *c);
+
+/* Goes on as far as it can without waiting; `revents` is what the wait said (0 at first). */
+void pqi_conn_step(struct pqi_conn *c, short revents);
+
+/* Gives up on it from outside: its time has passed. */
+void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *text);
+
+/* IDLE: has the server said anything since (it ended, most likely)? Then it must not be used. */
+bool pqi_conn_stale(const struct pqi_conn *c);
+
+/* IDLE → BUSY: gives the statements to libpq; the last one must end its segment. The answers are
+ * in when the state is IDLE again; DEAD: those that came before the loss. */
+void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n);
+
+/* Takes an answer's result out (PQclear is the caller's now). */
+struct pg_result *pqi_conn_take(struct pqi_conn *c, int i);
+
+/* What a failed answer says. */
+const char *pqi_answer_sqlstate(const struct pqi_answer *a);
+/* Its command tag ("SELECT 3"); "" when it has none. */
+const char *pqi_answer_tag(const struct pqi_answer *a);
+/* Adds what the server said to an error: SQLSTATE, names, and its primary message behind what
+ * stands there. Never DETAIL: it quotes rows. */
+void pqi_answer_tell(const struct pqi_answer *a, pqr_error *err);
+
+/* IDLE: provably clean, that is in no transaction and not tainted. */
+bool pqi_conn_clean(const struct pqi_conn *c);
+
+/* IDLE: in which transaction block is it? */
+enum pqi_block { PQI_BLOCK_NONE, PQI_BLOCK_OPEN, PQI_BLOCK_FAILED };
+enum pqi_block pqi_conn_block(const struct pqi_conn *c);
+
+/* IDLE: the plain, blocking libpq connection, for lending. NULL: it could not be made so. */
+struct pg_conn *pqi_conn_lend(struct pqi_conn *c);
+
+/* Says goodbye and frees. Returns a descriptor that becomes readable with end-of-file when the
+ * server has let go (close it then), or -1. */
+int pqi_conn_part(struct pqi_conn *c);
+
+/* After fork(), in the child: frees without a word on the inherited socket. */
+void pqi_conn_orphan(struct pqi_conn *c);
+
+/* One more look at a parting descriptor: true when the server is gone. Never blocks. */
+bool pqi_parted(int fd);
+
+#endif

@@ -1,0 +1,35 @@
+/* A result as callers hold it: a reference counted PGresult and where it came from. Immutable, so
+ * any thread may read it. Getters for callers are in api/result.c. */
+#ifndef PQI_RESULT_H
+#define PQI_RESULT_H
+
+#include "../plan/value.h"
+
+#include <pqrouter/pqrouter.h>
+
+struct pg_result;
+
+struct pqr_result {
+    _Atomic unsigned refs;
+    struct pg_result *pg;
+    char source[32];
+};
+
+/* Takes `pg` over; the source ("shard1/primary") is copied. One reference, the caller's. NULL:
+ * out of memory, and then `pg` is cleared. */
+pqr_result *pqi_result_new(struct pg_result *pg, const char *source);
+
+/* One reference more, one less. NULL is accepted. */
+pqr_result *pqi_result_ref(pqr_result *res);
+void pqi_result_unref(pqr_result *res);
+
+/* The command tag, such as "INSERT 0 1"; "" if there is none. Lives as long as the result. */
+const char *pqi_result_tag(const pqr_result *res);
+
+/* Rows touched by INSERT, UPDATE, DELETE or MERGE; 0 for everything else. */
+int64_t pqi_result_affected(const pqr_result *res);
+
+/* The value at a place. False: there is no such place (or no result). */
+bool pqi_result_value(const pqr_result *res, size_t row, size_t column, struct pqi_value *out);
+
+#endif

@@ -1,0 +1,48 @@
+/* The seam: all time, chance and waiting that the router uses. Real in the product; a simulation
+ * replaces this file and its neighbours as a whole, at the same names. */
+#ifndef PQI_WORLD_H
+#define PQI_WORLD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define PQI_MS INT64_C(1000000) /* one millisecond, in nanoseconds */
+#define PQI_FOREVER INT64_MAX   /* a moment that never comes */
+
+/* Monotonic time in nanoseconds; never steps. */
+int64_t pqi_now_ns(void);
+
+/* now + ms, PQI_FOREVER if that is beyond reach or ms is INT64_MAX. */
+int64_t pqi_after_ms(int64_t now_ns, int64_t ms);
+
+/* Uniformly random; for jitter and spreading, not for secrets. Thread-safe. */
+uint64_t pqi_random(void);
+
+/* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `abort_fd` is readable (-1: none), or
+ * the moment `until_ns`. Returns the events of `fd`, 0 for the others. EINTR is waited through. */
+short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns);
+
+/* Something that one thread waits for and another one wakes. */
+struct pqi_waiter {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool woken;
+};
+
+void pqi_waiter_init(struct pqi_waiter *w);
+void pqi_waiter_free(struct pqi_waiter *w);
+void pqi_waiter_wake(struct pqi_waiter *w);
+/* true: it was woken since the last wait; false: the moment came first. */
+bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns);
+
+/* A flag that can be polled: readable from the first set on. -1: none to be had. */
+int pqi_flag_new(void);
+void pqi_flag_set(int fd);
+void pqi_flag_clear(int fd);
+void pqi_flag_close(int fd);
+
+/* Starts a thread that blocks all signals: they belong to the application. */
+bool pqi_thread_start(pthread_t *out, void *(*run)(void *), void *arg, bool detached);
+
+#endif
