@@ -12,7 +12,7 @@ ends, however it ends, they are gone, and so is the folder. docs/fleet.md is the
 class Fleet(shards=2, replicas=2, redis=True, control=False, durable=False, sync=False,
             max_connections=200, settings={}, folder=None, owner=0, say=None)
     Starts a fleet and returns when all of it is up. `settings` go into every postgresql.conf.
-    `folder` must not exist, or be empty; by default it is a new one in $TMPDIR. `owner` is the
+    `folder` must not exist yet; by default it is a new one in $TMPDIR, or /tmp. `owner` is the
     process whose end is the fleet's: 0 for this one, None for nobody. `say` is called with a
     line of text for each step of the start.
 
@@ -115,7 +115,7 @@ def keep(folder, owner_fd):
     import ctypes, pwd, select, shutil              # now: another user may not be able to read them
     del ctypes, pwd, select, shutil
     try:
-        become_run_user(folder)
+        become_run_user()
         sweep_orphans()
         make_folder(folder)
         os.chdir("/")
@@ -159,7 +159,7 @@ class Keeper:
     def __init__(self, folder, owner_fd, janitor):
         self.folder, self.janitor = folder, janitor
         self.owner_fd = owner_fd    # readable when the owner has ended; None: no owner
-        self.servers = {}           # name → {"pid": or None, "exit": status or None, "cwd": path}
+        self.servers = {}           # name → {"pid": None when dead, "cwd": its data's folder}
         self.ports = []             # sockets, see do_ports
         self.ended = False
 
@@ -171,9 +171,7 @@ class Keeper:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != self.janitor:
             return
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(os.path.join(self.folder, "keeper.sock"))
-        listener.listen(64)
+        listener = self.listen()
         report(keeper=os.getpid(), janitor=self.janitor)
         log_to(self.folder)
         while not self.ended:
@@ -186,6 +184,15 @@ class Keeper:
             self.reap()
             if listener in ready:
                 self.serve(listener.accept()[0])
+
+    def listen(self):
+        """Renamed once it listens, so that who is refused knows that the keeper is dead."""
+        listener = socket.socket(socket.AF_UNIX)
+        path = os.path.join(self.folder, "keeper.sock")
+        listener.bind(path + ".new")
+        listener.listen(64)
+        os.rename(path + ".new", path)
+        return listener
 
     def catch_signals(self):
         """A descriptor to read the numbers of arrived signals from."""
@@ -201,10 +208,10 @@ class Keeper:
         return bool(set(os.read(wake, 4096)) & {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 
     def reap(self):
-        for pid, status in reaped():
+        for pid in reaped():
             for server in self.servers.values():
                 if server["pid"] == pid:
-                    server.update(pid=None, exit=os.waitstatus_to_exitcode(status))
+                    server["pid"] = None
 
     def serve(self, client):
         with client:
@@ -233,13 +240,11 @@ class Keeper:
     def do_start(self, name, argv, cwd, log):
         if self.servers.get(name, {}).get("pid"):
             raise FleetError(f"{name} runs already")
-        pid = spawn(argv, cwd, log)
-        self.servers[name] = {"pid": pid, "exit": None, "cwd": cwd}
+        self.servers[name] = {"pid": spawn(argv, cwd, log), "cwd": cwd}
 
     def do_look(self):
-        """The servers: name → pid and state as in ps (both None when it is dead), exit status."""
-        return {name: {"pid": s["pid"], "exit": s["exit"],
-                       "state": s["pid"] and process(s["pid"])[1]}
+        """The servers: name → pid and state as in ps, both None when it is dead."""
+        return {name: {"pid": s["pid"], "state": s["pid"] and process(s["pid"])[1]}
                 for name, s in self.servers.items()}
 
     def do_signal(self, name, number):
@@ -290,15 +295,12 @@ def run_user():
                      "run this as another user")
 
 
-def become_run_user(folder):
-    name, uid, gid = run_user()
-    if os.geteuid() != 0:
-        return
-    if os.path.isdir(folder) and not os.listdir(folder):
-        os.chown(folder, uid, gid)
-    os.setgroups([])
-    os.setgid(gid)
-    os.setuid(uid)
+def become_run_user():
+    _, uid, gid = run_user()
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
 
 
 def make_folder(folder):
@@ -306,12 +308,10 @@ def make_folder(folder):
     if not os.access(parent, os.W_OK | os.X_OK):
         raise FleetError(f"user {run_user()[0]} cannot write in {parent}; "
                          "choose another folder with --dir")
+    if os.path.lexists(folder):         # in the end we remove it: it must be ours from the start
+        raise FleetError(f"{folder} exists already; choose a new folder")
     os.umask(0o077)
-    if not os.path.isdir(folder):
-        os.mkdir(folder)
-    elif os.listdir(folder):
-        raise FleetError(f"{folder} is not empty; choose a new folder")
-    os.chmod(folder, 0o700)
+    os.mkdir(folder)
     for name in ("data", "log", "socket"):
         os.mkdir(os.path.join(folder, name))
 
@@ -387,11 +387,11 @@ def signal_each(found, number):
 
 
 def reaped():
-    """[(pid, status), …] of our children that have ended."""
+    """The pids of our children that have ended."""
     found = []
     try:
-        while (one := os.waitpid(-1, os.WNOHANG))[0]:
-            found.append(one)
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]):
+            found.append(pid)
     except ChildProcessError:
         pass
     return found
@@ -406,13 +406,23 @@ def sweep(folder):
         signal_each(found, signal.SIGKILL)
         reaped()
         time.sleep(0.005)
-    for path in filter(os.path.exists, shared):
-        os.unlink(path)
-    data = os.path.join(folder, "data")
-    for name in os.listdir(data) if os.path.isdir(data) else ():
-        remove(os.path.join(data, name))
+    for path in shared:
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+    for data in inside(os.path.join(folder, "data")):
+        remove(data)
     remove(folder)
     reaped()
+
+
+def inside(folder):
+    """The paths in a folder; none if it is gone."""
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder)]
+    except OSError:
+        return []
 
 
 def remove(path):
@@ -452,13 +462,23 @@ def free_shared_memory(pid_file):
 
 def sweep_orphans():
     """Where keeper and janitor were killed at once, a folder has stayed: ours to remove."""
-    top = temporary_folder()
-    names = os.listdir(top) if os.path.isdir(top) else []
-    stayed = [os.path.join(top, name) for name in names if name.startswith("pqrouter-fleet-")]
-    alive = {folder for folder, _ in keepers()}     # after the listing: a new one's keeper is older
-    for folder in stayed:
-        if folder not in alive and os.stat(folder).st_uid == os.geteuid():
+    for folder in inside(temporary_folder()):
+        if (os.path.basename(folder).startswith("pqrouter-fleet-")
+                and is_refused(os.path.join(folder, "keeper.sock"))):
             sweep(folder)
+
+
+def is_refused(path):
+    """Does nobody listen on this socket any more? False also if it is another user's."""
+    try:
+        with socket.socket(socket.AF_UNIX) as s:
+            s.setblocking(False)
+            s.connect(path)
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def keepers():
@@ -794,8 +814,9 @@ class Fleet:
         """From a fresh base backup: right whatever the two have written since they parted."""
         node = self._server(node, "rejoin")
         source = self._answering(source) if source else self._primary_beside(node)
-        if source == node or shard_of(source) != shard_of(node):
-            raise FleetError(f"{node} cannot follow {source}: name another server of its shard")
+        if source == node or shard_of(source) != shard_of(node) or self._is_standby(source):
+            raise FleetError(f"{node} cannot follow {source}, only another server of its shard "
+                             "that is a primary")
         self.kill(node)
         self._ask("wipe", node)
         self._run_each([node], lambda n: (
@@ -1227,7 +1248,8 @@ def parser():
         if name in ("shutdown", "restart"):
             v.add_argument("--mode", choices=list(STOP_SIGNALS), default="fast")
         if name == "rejoin":
-            v.add_argument("--from", dest="source", metavar="NODE", help="follow this one")
+            v.add_argument("--from", dest="source", metavar="NODE",
+                           help="follow this primary, where there are two")
     return top
 
 
@@ -1239,7 +1261,8 @@ def add_up(up):
     up.add_argument("--control", action="store_true", help="one more primary: control/primary")
     up.add_argument("--durable", action="store_true", help="fsync and full_page_writes on")
     up.add_argument("--sync", action="store_true", help="a commit waits for one standby")
-    up.add_argument("--max-connections", type=count(30), default=200, metavar="N", help="default: 200")
+    up.add_argument("--max-connections", type=count(30), default=200, metavar="N",
+                    help="default: 200")
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
                     help="a setting for every PostgreSQL server; may be repeated")
     stay = up.add_mutually_exclusive_group()

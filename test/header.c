@@ -1,5 +1,6 @@
 /* The public headers as an application in strict C11 sees them: every macro, used once. Compiled
  * by headers.sh, never run. */
+#include <pqrouter/admin.h>
 #include <pqrouter/pqrouter.h>
 
 _Static_assert(sizeof(pqr_error) == 1536, "the size of pqr_error is part of the ABI");

@@ -1,5 +1,6 @@
 /* The public headers as an application in C++17 sees them: structs are filled by hand. Compiled
  * by headers.sh, never run. */
+#include <pqrouter/admin.h>
 #include <pqrouter/pqrouter.h>
 
 int main()

@@ -142,7 +142,9 @@ def check_includes(sources):
             seen = set().union(*(reach(files, f) for f in words))
             found += [f"{path}: sees {inner} by way of test/lib: test/live sees only <pqrouter/…>"
                       for inner in sorted(seen) if inner.startswith("lib/")]
-    found += ["a circle of includes: " + ", ".join(knot) for knot in knots(modules)]
+    for knot in knots(modules):
+        steps = [f"{m} > {n}" for m in knot for n in sorted(modules[m]) if n in knot]
+        found.append(f"a circle of includes: {', '.join(knot)} ({', '.join(steps)})")
     return found
 
 

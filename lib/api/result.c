@@ -1,6 +1,6 @@
 /* The public getters of a result. */
-#include "../base/err.h"
 #include "../wire/result.h"
+#include "../base/err.h"
 
 #include <libpq-fe.h>
 #include <string.h>

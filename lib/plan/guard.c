@@ -55,10 +55,16 @@ static const char *after_block_comment(const char *p)
     return p;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
 static const char *after_blanks(const char *p)
 {
     for (;;) {
-        p += strspn(p, " \t\n\r\f\v");
+        while (is_blank(*p))
+            p++;
         if (p[0] == '-' && p[1] == '-')
             p += strcspn(p, "\n\r");
         else if (p[0] == '/' && p[1] == '*')
@@ -127,11 +133,16 @@ static bool is_char(struct token t, char c)
     return t.kind == OTHER && t.len == 1 && *t.at == c;
 }
 
-/* Not strcasecmp: that one asks the locale. */
+/* Not toupper: that one asks the locale. */
+static char upper_of(char c)
+{
+    return c >= 'a' && c <= 'z' ? (char)(c - 'a' + 'A') : c;
+}
+
 static bool same_word(const char *a, const char *upper, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        if ((a[i] >= 'a' && a[i] <= 'z' ? a[i] - 'a' + 'A' : a[i]) != upper[i])
+        if (upper_of(a[i]) != upper[i])
             return false;
     return true;
 }
@@ -153,6 +164,9 @@ static bool skip_word(const char **sql, const char *upper)
 /* Does `sql` begin with these words? A word before a dot is a name: SET local.x = 1 sets x. */
 static bool begins(const char *sql, const char *words)
 {
+    sql = after_blanks(sql);
+    if (upper_of(*sql) != *words) /* most are told apart by their first letter */
+        return false;
     while (*words) {
         size_t len = strcspn(words, " ");
         struct token t = next(&sql);
@@ -249,8 +263,8 @@ static bool selects_into_temporary(const char *p)
 
 /* ---- The table ------------------------------------------------------------------------------- */
 
-/* Why a statement that begins with `words` is refused; NULL: it is allowed. Longer ones first.
- * As text behind the words. TAINTS: allowed, and the connection is not used again. */
+/* Why a statement that begins with `words` is refused, as a sentence that they begin; NULL: it is
+ * allowed; TAINTS: allowed, and the connection is not used again. Longer words stand first. */
 struct rule {
     const char *words;
     const char *outside;
@@ -348,8 +362,8 @@ static const char *reason(const struct rule *r, enum pqi_place place)
 static bool may_be_read(const char *p)
 {
     static const char *const refused_by_server[] = {
-        "INSERT",  "UPDATE", "DELETE",  "MERGE",   "CREATE",   "ALTER",    "DROP",   "TRUNCATE",
-        "COMMENT", "GRANT",  "REVOKE",  "REFRESH", "SECURITY", "REASSIGN", "IMPORT", NULL};
+        "INSERT",  "UPDATE", "DELETE", "MERGE",   "CREATE",   "ALTER",    "DROP",   "TRUNCATE",
+        "COMMENT", "GRANT",  "REVOKE", "REFRESH", "SECURITY", "REASSIGN", "IMPORT", NULL};
     if (begins_with_one_of(p, queries) || begins(p, "SHOW"))
         return true;
     return begins_with_one_of(p, refused_by_server) && !begins(p, "ALTER SYSTEM");

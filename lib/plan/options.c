@@ -825,7 +825,7 @@ static void place(struct load *l, struct pqi_shard_conf *into, struct pqi_shard_
 static void place_primary(struct load *l, struct pqi_shard_conf *into, const char *group,
                           struct var *v)
 {
-    char name[24];
+    char name[40];
     snprintf(name, sizeof name, "%s/primary", group);
     place(l, into, &v->conf, v->name, name);
 }
@@ -833,7 +833,7 @@ static void place_primary(struct load *l, struct pqi_shard_conf *into, const cha
 static void place_replicas(struct load *l, struct pqi_shard_conf *into, const char *group,
                            const struct option *option, int i)
 {
-    char name[24], gap[NAME_MAX_BYTES];
+    char name[40], gap[NAME_MAX_BYTES];
     int missing = 0;
     for (int n = 1; n <= REPLICAS_MAX; n++) {
         struct var *v = find(l, option, i, n);
@@ -931,7 +931,7 @@ static void build_main(struct load *l)
 
 static void build_shard(struct load *l, int i)
 {
-    char group[16];
+    char group[24];
     struct var *v = find(l, option_named("DATABASE_SHARD_{i}_URL"), i, 0);
     snprintf(group, sizeof group, "shard%d", i);
     if (v)

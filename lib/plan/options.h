@@ -54,12 +54,11 @@ struct pqi_options {
     struct pqi_source *sources; /* one a row of options.def, for pqi_options_settings */
 };
 
-/* Where the values came from, for `pqrouter env`: one entry an option that this version knows,
- * in the order of options.def; the URLs' entries follow, one a server. */
+/* A value in force and where it came from, for `pqrouter env`: one an option that this version
+ * knows, in the order of options.def; the URLs' follow, one a server. */
 struct pqi_setting {
-    char *name; /* "DB_CONNECTION_LIMIT", "DATABASE_SHARD_0_URL" */
-    char *
-        value; /* as it is in force, never a secret: URLs as `shown`, passwords "(set)"; "": none */
+    char *name;   /* "DB_CONNECTION_LIMIT", "DATABASE_SHARD_0_URL" */
+    char *value;  /* never a secret: URLs as `shown`, a password as "(set)"; "": none */
     char *source; /* "environment", "default", "unused", or the other variable it came from */
 };
 

@@ -234,8 +234,8 @@ static bool is_text(const pqr_param *p)
 
 static bool is_null(const pqr_param *p)
 {
-    bool by_pointer =
-        p->type == PQR_TYPE_TEXT || p->type == PQR_TYPE_BYTES || p->type == PQR_TYPE_UUID;
+    bool by_pointer = p->type == PQR_TYPE_TEXT || p->type == PQR_TYPE_BYTES ||
+                      p->type == PQR_TYPE_UUID;
     return p->type == PQR_TYPE_NULL || (by_pointer && !p->v.ptr);
 }
 

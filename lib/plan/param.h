@@ -24,6 +24,8 @@ struct pqi_params {
 
 /* Encodes `n` parameters; 0 of them give *out = NULL. `copy`: the result refers to nothing of the
  * caller's; otherwise TEXT and BYTES that can be sent as they are stay where they are.
+ * An array without elements is an empty array, whatever its pointer; SQL NULL is PQR_NULL.
+ * A TEXT array suits every array type but box[], whose literals are separated by ";".
  * Errors: USAGE ("$3: what is wrong and what to do"), NOMEM. Free with pqi_params_free. */
 int pqi_params_bind(struct pqi_params **out, const pqr_param *params, size_t n, bool copy,
                     pqr_error *err);

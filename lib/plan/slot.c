@@ -87,8 +87,9 @@ static int check_range(const struct range *r, int next, pqr_error *err)
         return pqi_err(err, PQR_E_MAP, "the shard map has %d-%d: slots go from 0 up to %d",
                        r->first, r->last, PQI_SLOTS - 1);
     if (r->shard >= PQI_SHARDS_MAX)
-        return pqi_err(err, PQR_E_MAP, "the shard map gives slots %d-%d to shard %d: the last is %d",
-                       r->first, r->last, r->shard, PQI_SHARDS_MAX - 1);
+        return pqi_err(err, PQR_E_MAP,
+                       "the shard map gives slots %d-%d to shard %d: the last is %d", r->first,
+                       r->last, r->shard, PQI_SHARDS_MAX - 1);
     if (r->first < next)
         return pqi_err(err, PQR_E_MAP, "the shard map has slot %d twice, or not in ascending order",
                        r->first);

@@ -13,22 +13,22 @@ struct pqi_keyword {
 
 /* One server as configured. A URL with several hosts yields several of these. */
 struct pqi_target {
-    char name[32];     /* "shard1/primary", "shard1/replica2", "control/primary"; without shards
-                          "shard0/…"; further hosts of one URL: "shard1/primary.2", … */
-    char variable[64]; /* the variable that it came from, for messages */
-    char *host;        /* name, address, or folder of a unix socket; never NULL, as is port */
-    char *hostaddr;    /* from the URL; NULL: resolve `host` */
-    char *port;
+    char name[32];      /* "shard1/primary", "shard1/replica2", "control/primary"; without shards
+                           "shard0/…"; further hosts of one URL: "shard1/primary.2", … */
+    char variable[64];  /* the variable that it came from, for messages */
+    char *host;         /* name, address, or folder of a unix socket; never NULL, as is port */
+    char *hostaddr;     /* from the URL; NULL: resolve `host` */
+    char *port;         /* from 1 to 65535 */
     char *dbname;       /* NULL: as user, or what the URL's service says */
     char *user;         /* NULL: libpq's own default (the name of the system's user), or likewise */
     char *password;     /* NULL: none given (libpq looks into the pass file) */
-    char *password_raw; /* as it stood in the URL, for pqi_scrub */
+    char *password_raw; /* as it stood in the URL, for pqi_scrub; NULL: it came from elsewhere */
     char *sslmode;      /* always set: verify-full, or "prefer" for a local host, or the URL's */
     bool local;         /* unix socket, localhost, 127.0.0.0/8, ::1, or so says hostaddr */
     struct pqi_keyword *extra;
     int nextra;
-    char *shown; /* "postgresql://user@host:port/db": what may be printed; a socket's folder
-                          stands as %2Fvar%2Frun%2Fpostgresql, so it is a URL again */
+    char *shown; /* "postgresql://user@host:port/db": what may be printed; a URL again, so a
+                    socket's folder is %2Fvar%2Frun%2Fpostgresql */
 };
 
 /* A shard, or the control database: its servers, the primary's URL first. */

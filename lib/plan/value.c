@@ -106,8 +106,8 @@ static bool read_numeric(const struct pqi_value *v, struct numeric *n)
 {
     if (v->type != OID_NUMERIC || v->len < 8)
         return false;
-    *n = (struct numeric){u16_at(v->bytes), (int16_t)u16_at(v->bytes + 2),
-                          u16_at(v->bytes + 4), u16_at(v->bytes + 6), v->bytes + 8};
+    *n = (struct numeric){u16_at(v->bytes), (int16_t)u16_at(v->bytes + 2), u16_at(v->bytes + 4),
+                          u16_at(v->bytes + 6), v->bytes + 8};
     return v->len == 8 + 2 * n->ndigits;
 }
 
@@ -237,10 +237,17 @@ static const char *numeric_number(const struct numeric *n, double *out)
         if (isinf(number))
             return TOO_LARGE;
         break;
-    case ABOVE: number = INFINITY; break;
-    case BELOW: number = -INFINITY; break;
-    case NO_NUMERIC: number = NAN; break;
-    default: return NO_NUMBER;
+    case ABOVE:
+        number = INFINITY;
+        break;
+    case BELOW:
+        number = -INFINITY;
+        break;
+    case NO_NUMERIC:
+        number = NAN;
+        break;
+    default:
+        return NO_NUMBER;
     }
     *out = number;
     return NULL;

@@ -163,7 +163,7 @@ static void handshake_done(struct pqi_call *c)
         return;
     }
     c->conn->ready = true;
-    if (pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
+    if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
         pqi_conn_back(c->node, c->conn);
         c->conn = NULL;
@@ -289,7 +289,10 @@ static void queue_step(struct pqi_call *c, int64_t now)
 
 static enum pqi_placing ask_for_place(struct pqi_call *c)
 {
-    struct pqi_errand e = {.write = c->write, .tried = c->tried, .deal_session = true};
+    struct pqi_errand e = {.write = c->write,
+                           .stamping = c->session->stamping,
+                           .tried = c->tried,
+                           .deal_session = true};
     if (!c->write) {
         pqi_shard_need(c->shard, c->level, &e.need);
         e.need.seen = c->session->seen;
@@ -297,6 +300,10 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.deal_session = c->level == PQR_LEVEL_SESSION;
         if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
             e.need.level = PQR_LEVEL_PRIMARY;
+    }
+    if (c->session->fixed_node) {
+        c->node = c->session->fixed_node;
+        return PQI_PLACE_GO;
     }
     return pqi_shard_place(c->shard, &e, &c->node, &c->err);
 }

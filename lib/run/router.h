@@ -11,6 +11,7 @@
 #include "pool.h"
 
 #include <stdatomic.h>
+#include <pqrouter/admin.h>
 #include <sys/types.h>
 
 #define PQI_NODES_MAX 64 /* servers of one shard */
@@ -121,6 +122,13 @@ int pqi_router_ready(struct pqr *db, int64_t timeout_ms, pqr_error *err);
 
 /* What is known of each server, for people. */
 int pqi_router_health(struct pqr *db, pqr_node_health *out, size_t cap, size_t each);
+
+/* Explains where a tenant's calls would go; waits for the shard's first look. */
+int pqi_router_explain(struct pqr *db, const void *tenant, size_t len, int64_t timeout_ms,
+                       pqr_route *out, pqr_error *err);
+
+/* The node of that name; NULL: none. */
+struct pqi_node *pqi_router_node(struct pqr *db, const char *name);
 
 /* The shard of a tenant now, and the map version that said so. */
 struct pqi_shard *pqi_router_shard(struct pqr *db, const void *tenant, size_t len, int64_t *version);

@@ -53,8 +53,10 @@ void pqi_session_close(struct pqr_session *s)
 struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version, pqr_error *err)
 {
     struct pqi_shard *shard;
-    *map_version = 0;
-    if (s->control)
+    *map_version = INT64_MAX; /* no map decides, so none can be too old */
+    if (s->fixed)
+        shard = s->fixed;
+    else if (s->control)
         shard = pqi_router_control(s->db);
     else
         shard = pqi_router_shard(s->db, s->tenant ? s->tenant : "", s->tenant_len, map_version);

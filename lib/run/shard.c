@@ -360,6 +360,8 @@ static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
         return s->follow.verdict == PQI_PRIMARY_IS ? &s->nodes[s->follow.node] : NULL;
     struct pqi_candidate c[PQI_NODES_MAX];
     pqi_shard_candidates(s, c, e->tried);
+    for (int i = 0; i < s->n; i++)
+        c[i].stamp_ok |= e->stamping;
     bool stays = e->need.level == PQR_LEVEL_SESSION && e->need.stay >= 0 &&
                  pqi_judge(&c[e->need.stay], &e->need) == PQI_WHY_OK && c[e->need.stay].is_replica;
     uint64_t turn = 0;
@@ -385,13 +387,13 @@ static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
 {
     bool may_wait = !s->settled && pqi_now_ns() < s->grace_until_ns;
     struct pqi_node *found = may_wait ? NULL : choose(s, e);
-    if (found && e->write && check_stamp_for_write(s, found, err) != PQR_OK)
+    if (found && e->write && !e->stamping && check_stamp_for_write(s, found, err) != PQR_OK)
         return PQI_PLACE_REFUSED;
     if (found) {
         *node = found;
         return PQI_PLACE_GO;
     }
-    if (!may_wait && hopeless(s, e->write, err))
+    if (!may_wait && hopeless(s, e->write && !e->stamping, err))
         return PQI_PLACE_REFUSED;
     nobody(s, e, err);
     return PQI_PLACE_WAIT;

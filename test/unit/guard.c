@@ -217,9 +217,20 @@ static void every_command_is_judged_by_its_place(void **state)
 static void what_stands_before_a_statement_does_not_hide_it(void **state)
 {
     (void)state;
-    static const char *const before[] = {" ", "\t\r\n\f\v", "-- x\n", "--\r", "-- a -- b\n --c\n",
-                                         "/**/", "/* a /* b */ c */", "/***/ /* * / */", "/*/**/*/",
-                                         ";", " ; ; ", "(", " ( ( ", ";/* x */(-- y\n"};
+    static const char *const before[] = {" ",
+                                         "\t\r\n\f\v",
+                                         "-- x\n",
+                                         "--\r",
+                                         "-- a -- b\n --c\n",
+                                         "/**/",
+                                         "/* a /* b */ c */",
+                                         "/***/ /* * / */",
+                                         "/*/**/*/",
+                                         ";",
+                                         " ; ; ",
+                                         "(",
+                                         " ( ( ",
+                                         ";/* x */(-- y\n"};
     for (size_t i = 0; i < COUNT(statements); i++)
         for (size_t j = 0; j < COUNT(before); j++) {
             char sql[512];
@@ -266,9 +277,9 @@ static void comments_between_words_do_not_hide_them(void **state)
 static void a_word_is_a_whole_word(void **state)
 {
     (void)state;
-    static const char *const words[] = {"BEGINS",   "SETTING", "set_config", "COPYING",   "endx",
-                                        "abort1",   "load$",   "LOCK\xc3\xa9", "resets",  "xbegin",
-                                        "_commit",  "fetcher"};
+    static const char *const words[] = {"BEGINS", "SETTING", "set_config", "COPYING",
+                                        "endx",   "abort1",  "load$",      "LOCK\xc3\xa9",
+                                        "resets", "xbegin",  "_commit",    "fetcher"};
     for (size_t i = 0; i < COUNT(words); i++) {
         expect(words[i], PQI_IN_WRITE, PQI_ALLOW);
         expect(words[i], PQI_IN_TX, PQI_ALLOW);
@@ -282,8 +293,9 @@ static void a_word_is_a_whole_word(void **state)
 static void a_text_without_a_statement_is_refused(void **state)
 {
     (void)state;
-    static const char *const nothing[] = {"", " ", ";", "-- x", "-- x\n", "/* x */", "/* x",
-                                          "/*", "/* /* */", "(", " ;(;( ", "explain", "--"};
+    static const char *const nothing[] = {"",        " ",       ";",  "-- x",     "-- x\n",
+                                          "/* x */", "/* x",    "/*", "/* /* */", "(",
+                                          " ;(;( ",  "explain", "--"};
     for (size_t i = 0; i < COUNT(nothing); i++)
         for (int place = PQI_IN_READ; place <= PQI_IN_TX; place++)
             expect(nothing[i], (enum pqi_place)place, PQI_REFUSE);
@@ -292,9 +304,10 @@ static void a_text_without_a_statement_is_refused(void **state)
 static void texts_that_do_not_end_are_read_to_their_end(void **state)
 {
     (void)state;
-    static const char *const open[] = {"select '", "select \"", "select $$", "select $x$ $$",
-                                       "select $", "select e'\\", "select e'", "select /*",
-                                       "select $x", "explain (", "select 'a''", "with", "select e"};
+    static const char *const open[] = {"select '",  "select \"",   "select $$",   "select $x$ $$",
+                                       "select $",  "select e'\\", "select e'",   "select /*",
+                                       "select $x", "explain (",   "select 'a''", "with",
+                                       "select e"};
     for (size_t i = 0; i < COUNT(open); i++)
         for (int place = PQI_IN_WRITE; place <= PQI_IN_TX; place++) {
             char why[64];
@@ -306,9 +319,10 @@ static void texts_that_do_not_end_are_read_to_their_end(void **state)
 static void no_text_leads_out_of_itself(void **state)
 {
     (void)state;
-    static const char *const parts[] = {"select", "into", "temp", "create", "explain", "'", "\"",
-                                        "$", "$x$", "e'", "\\", "/*", "*/", "--", "\n", " ", "(",
-                                        ")", ".", "pg_temp", "1", "or", "set", "local", "\xff"};
+    static const char *const parts[] = {
+        "select", "into",    "temp", "create", "explain", "'",     "\"",  "$", "$x$",
+        "e'",     "\\",      "/*",   "*/",     "--",      "\n",    " ",   "(", ")",
+        ".",      "pg_temp", "1",    "or",     "set",     "local", "\xff"};
     unsigned random = 1;
     for (int i = 0; i < 200000; i++) {
         char text[128] = "";

@@ -39,8 +39,7 @@ static void expect(pqr_param p, uint32_t oid, int format, const void *bytes, siz
     }
 }
 
-#define EXPECT_BINARY(param, oid, literal) \
-    expect(P(param), oid, 1, literal, sizeof(literal) - 1)
+#define EXPECT_BINARY(param, oid, literal) expect(P(param), oid, 1, literal, sizeof(literal) - 1)
 #define EXPECT_TEXT(param, literal) expect(P(param), 0, 0, literal, sizeof(literal) - 1)
 
 static void expect_null(pqr_param p, uint32_t oid)
@@ -211,10 +210,18 @@ static void many_parameters_keep_apart(void **state)
     static pqr_param params[PQI_PARAMS_MAX];
     for (int i = 0; i < PQI_PARAMS_MAX; i++)
         switch (i % 4) {
-        case 0: params[i] = P(PQR_INT32(i)); break;
-        case 1: params[i] = P(PQR_TEXT("one")); break;
-        case 2: params[i] = P(PQR_NULL); break;
-        default: params[i] = P(PQR_TEXT_N("three", (size_t)(i % 6))); break;
+        case 0:
+            params[i] = P(PQR_INT32(i));
+            break;
+        case 1:
+            params[i] = P(PQR_TEXT("one"));
+            break;
+        case 2:
+            params[i] = P(PQR_NULL);
+            break;
+        default:
+            params[i] = P(PQR_TEXT_N("three", (size_t)(i % 6)));
+            break;
         }
     struct pqi_params *b = bind(params, PQI_PARAMS_MAX, true);
     for (int i = 0; i < PQI_PARAMS_MAX; i++) {
@@ -238,7 +245,8 @@ static void a_text_array_is_a_quoted_literal(void **state)
     (void)state;
     const char *plain[] = {"a", "b"};
     EXPECT_TEXT(PQR_TEXT_ARRAY(plain, 2), "{\"a\",\"b\"}");
-    const char *odd[] = {"", "NULL", NULL, "a,b", "{}", " ", "\"", "\\", "\\\"x\"", "{\"a\"}", "\n"};
+    const char *odd[] = {"",   "NULL", NULL,      "a,b",     "{}", " ",
+                         "\"", "\\",   "\\\"x\"", "{\"a\"}", "\n"};
     EXPECT_TEXT(PQR_TEXT_ARRAY(odd, 11),
                 "{\"\",\"NULL\",NULL,\"a,b\",\"{}\",\" \",\"\\\"\",\"\\\\\",\"\\\\\\\"x\\\"\","
                 "\"{\\\"a\\\"}\",\"\n\"}");
@@ -252,8 +260,7 @@ static void arrays_are_binary(void **state)
 {
     (void)state;
     bool b[] = {true, false};
-    EXPECT_BINARY(PQR_BOOL_ARRAY(b, 2), 1000,
-                  HEAD("\0", "\0\x10", "\2") "\0\0\0\1\1\0\0\0\1\0");
+    EXPECT_BINARY(PQR_BOOL_ARRAY(b, 2), 1000, HEAD("\0", "\0\x10", "\2") "\0\0\0\1\1\0\0\0\1\0");
     int32_t i4[] = {1, INT32_MIN};
     EXPECT_BINARY(PQR_INT32_ARRAY(i4, 2), 1007,
                   HEAD("\0", "\0\x17", "\2") "\0\0\0\4\0\0\0\1\0\0\0\4\x80\0\0\0");
@@ -267,11 +274,15 @@ static void arrays_are_binary(void **state)
     EXPECT_BINARY(PQR_TIMESTAMPTZ_ARRAY(ts, 1), 1185,
                   HEAD("\0", "\x04\xa0", "\1") "\0\0\0\x08\0\0\0\0\0\0\0\7");
     EXPECT_BINARY(PQR_UUID_ARRAY("0123456789abcdefFEDCBA9876543210", 2), 2951,
-                  HEAD("\0", "\x0b\x86", "\2")
-                  "\0\0\0\x10" "0123456789abcdef" "\0\0\0\x10" "FEDCBA9876543210");
+                  HEAD("\0", "\x0b\x86", "\2") "\0\0\0\x10"
+                                               "0123456789abcdef"
+                                               "\0\0\0\x10"
+                                               "FEDCBA9876543210");
     pqr_bytes by[] = {{"a\0b", 3}, {"", 0}};
     EXPECT_BINARY(PQR_BYTES_ARRAY(by, 2), 1001,
-                  HEAD("\0", "\0\x11", "\2") "\0\0\0\3" "a\0b" "\0\0\0\0");
+                  HEAD("\0", "\0\x11", "\2") "\0\0\0\3"
+                                             "a\0b"
+                                             "\0\0\0\0");
 }
 
 static void an_empty_array_has_no_dimension(void **state)
@@ -288,7 +299,8 @@ static void elements_may_be_null(void **state)
     int32_t i4[] = {1, 2, 3};
     pqr_param p = PQR_INT32_ARRAY(i4, 3);
     p.nulls = nulls;
-    const char some[] = HEAD("\1", "\0\x17", "\3") "\xff\xff\xff\xff\0\0\0\4\0\0\0\2\xff\xff\xff\xff";
+    const char some[] = HEAD("\1", "\0\x17",
+                             "\3") "\xff\xff\xff\xff\0\0\0\4\0\0\0\2\xff\xff\xff\xff";
     expect(p, 1007, 1, some, sizeof some - 1);
 
     pqr_bytes by[] = {{NULL, 9}, {"x", 1}, {"y", 1}};

@@ -213,8 +213,12 @@ static void null_gives_nothing_and_is_told(void **state)
 static void a_wrong_index_gives_nothing(void **state)
 {
     (void)state;
-    static const size_t wrong[][2] = {{2, 0},        {0, NCOLUMNS},        {SIZE_MAX, 0},
-                                      {0, SIZE_MAX}, {SIZE_MAX, SIZE_MAX}, {UINT32_MAX, 0},
+    static const size_t wrong[][2] = {{2, 0},
+                                      {0, NCOLUMNS},
+                                      {SIZE_MAX, 0},
+                                      {0, SIZE_MAX},
+                                      {SIZE_MAX, SIZE_MAX},
+                                      {UINT32_MAX, 0},
                                       {(size_t)UINT32_MAX + 1, 0}};
     pqr_result *res = make("SELECT 2");
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
@@ -287,8 +291,11 @@ static void only_changed_rows_count_as_affected(void **state)
         const char *tag;
         int64_t rows;
     } cases[] = {
-        {"INSERT 0 5", 5}, {"UPDATE 12345678901", 12345678901}, {"DELETE 0", 0}, {"MERGE 3", 3},
-        {"SELECT 2", 0},   {"FETCH 2", 0},   {"COPY 7", 0},     {"CREATE TABLE", 0}, {"", 0},
+        {"INSERT 0 5", 5}, {"UPDATE 12345678901", 12345678901},
+        {"DELETE 0", 0},   {"MERGE 3", 3},
+        {"SELECT 2", 0},   {"FETCH 2", 0},
+        {"COPY 7", 0},     {"CREATE TABLE", 0},
+        {"", 0},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pqr_result *res = make(cases[i].tag);

@@ -1,6 +1,6 @@
 /* Tenants, slots, the shard map and its text. */
-#include "../../lib/base/mem.h"
 #include "../../lib/plan/slot.h"
+#include "../../lib/base/mem.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -13,8 +13,21 @@
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
-enum { BOOL = 16, BYTEA = 17, INT8 = 20, INT2 = 21, INT4 = 23, TEXT = 25, OID = 26, FLOAT4 = 700,
-       FLOAT8 = 701, TIMESTAMP = 1114, TIMESTAMPTZ = 1184, NUMERIC = 1700, UUID = 2950 };
+enum {
+    BOOL = 16,
+    BYTEA = 17,
+    INT8 = 20,
+    INT2 = 21,
+    INT4 = 23,
+    TEXT = 25,
+    OID = 26,
+    FLOAT4 = 700,
+    FLOAT8 = 701,
+    TIMESTAMP = 1114,
+    TIMESTAMPTZ = 1184,
+    NUMERIC = 1700,
+    UUID = 2950
+};
 
 static struct pqi_value text_of(uint32_t type, const char *text)
 {
@@ -106,8 +119,8 @@ static void integers_are_read_to_their_limits(void **state)
 static void what_is_no_integer_is_not_read_as_one(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"",    "-",   "+1",  " 1",  "1 ",   "1.0", "1.", "1e3",
-                                        "0x1", "--1", "1-",  "t",   "NaN",  "1\n", "1_0"};
+    static const char *const texts[] = {"",    "-",   "+1", " 1", "1 ",  "1.0", "1.", "1e3",
+                                        "0x1", "--1", "1-", "t",  "NaN", "1\n", "1_0"};
     for (size_t i = 0; i < COUNT(texts); i++)
         expect_no_integer(text(texts[i]), "not an integer");
     expect_no_integer(binary(TEXT, "x", 1), "not an integer");
@@ -206,14 +219,20 @@ static void numbers_are_read_as_postgresql_prints_them(void **state)
         const char *text;
         double value;
     } cases[] = {
-        {"0", 0.0},           {"-0", -0.0},
-        {"1", 1.0},           {"0.1", 0.1},
-        {"-0.5", -0.5},       {"1e-07", 1e-07},
-        {"1e+20", 1e20},      {"1.7976931348623157e+308", 1.7976931348623157e308},
-        {"5e-324", 5e-324},   {"2.2250738585072014e-308", 2.2250738585072014e-308},
+        {"0", 0.0},
+        {"-0", -0.0},
+        {"1", 1.0},
+        {"0.1", 0.1},
+        {"-0.5", -0.5},
+        {"1e-07", 1e-07},
+        {"1e+20", 1e20},
+        {"1.7976931348623157e+308", 1.7976931348623157e308},
+        {"5e-324", 5e-324},
+        {"2.2250738585072014e-308", 2.2250738585072014e-308},
         {"123456789012345678901234567890", 123456789012345678901234567890.0},
         {"0.000000000000000000000000000000000000000001", 1e-42},
-        {"Infinity", INFINITY}, {"-Infinity", -INFINITY},
+        {"Infinity", INFINITY},
+        {"-Infinity", -INFINITY},
     };
     for (size_t i = 0; i < COUNT(cases); i++)
         if (!same(number(text_of(FLOAT8, cases[i].text)), cases[i].value))
@@ -277,9 +296,9 @@ static void what_is_no_number_is_not_read_as_one(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        "",     "-",     ".5",   "5.",  "+1",       "1e",   "1e+", "0x1p3", "inf",  "infinity",
-        "nan",  "-NaN",  "1,5",  " 1",  "1 ",       "1..2", "1f",  "INF",   "1e5.", "$1",
-        "1e5x", "NaN ",  "--1",  "e5",  "+Infinity"};
+        "",         "-",   ".5",   "5.",   "+1",  "1e", "1e+",      "0x1p3", "inf",
+        "infinity", "nan", "-NaN", "1,5",  " 1",  "1 ", "1..2",     "1f",    "INF",
+        "1e5.",     "$1",  "1e5x", "NaN ", "--1", "e5", "+Infinity"};
     for (size_t i = 0; i < COUNT(texts); i++)
         expect_no_number(text(texts[i]), "not a number");
     expect_no_number(text("1e309"), "it does not fit the type asked for");
@@ -320,9 +339,17 @@ static void booleans_are_true_or_false_and_nothing_else(void **state)
         assert_int_equal(pqi_value_bool(&no[i], &out, &why), 0);
         assert_false(out);
     }
-    const struct pqi_value neither[] = {
-        text(""), text("T"), text("1"), text("yes"), text("tr"), text("t "), BINARY(BOOL, "\2"),
-        BINARY(BOOL, ""), BINARY(BOOL, "\1\1"), BINARY(INT4, "\0\0\0\1"), BINARY(BYTEA, "t")};
+    const struct pqi_value neither[] = {text(""),
+                                        text("T"),
+                                        text("1"),
+                                        text("yes"),
+                                        text("tr"),
+                                        text("t "),
+                                        BINARY(BOOL, "\2"),
+                                        BINARY(BOOL, ""),
+                                        BINARY(BOOL, "\1\1"),
+                                        BINARY(INT4, "\0\0\0\1"),
+                                        BINARY(BYTEA, "t")};
     for (size_t i = 0; i < COUNT(neither); i++) {
         assert_int_equal(pqi_value_bool(&neither[i], &out, &why), -1);
         assert_string_equal(why, "not a boolean");
@@ -345,17 +372,16 @@ static void a_uuid_is_sixteen_bytes(void **state)
         assert_int_equal(pqi_value_uuid(&good[i], out, &why), 0);
         assert_memory_equal(out, expected, 16);
     }
-    const struct pqi_value bad[] = {
-        text(""),
-        text("018f4e2a7c3b7b529d0e5f2c3a1b4dff"),
-        text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4df"),
-        text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dff0"),
-        text("018f4e2a-7c3b-7b52-9d0e5-f2c3a1b4dff"),
-        text("{18f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dff"),
-        text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dfg"),
-        text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4d f"),
-        binary(UUID, (const char *)expected, 15),
-        binary(BYTEA, (const char *)expected, 16)};
+    const struct pqi_value bad[] = {text(""),
+                                    text("018f4e2a7c3b7b529d0e5f2c3a1b4dff"),
+                                    text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4df"),
+                                    text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dff0"),
+                                    text("018f4e2a-7c3b-7b52-9d0e5-f2c3a1b4dff"),
+                                    text("{18f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dff"),
+                                    text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4dfg"),
+                                    text("018f4e2a-7c3b-7b52-9d0e-5f2c3a1b4d f"),
+                                    binary(UUID, (const char *)expected, 15),
+                                    binary(BYTEA, (const char *)expected, 16)};
     for (size_t i = 0; i < COUNT(bad); i++) {
         uint8_t out[16] = {7};
         assert_int_equal(pqi_value_uuid(&bad[i], out, &why), -1);
@@ -565,8 +591,9 @@ static void everything_else_is_given_as_it_is(void **state)
 static void a_broken_bytea_writes_nothing(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"\\x4",   "\\x4g",   "\\x41 42", "ab\\",  "ab\\1", "ab\\12",
-                                        "ab\\400", "ab\\128", "ab\\x41", "\\x0x1", "\\"};
+    static const char *const texts[] = {"\\x4",    "\\x4g",  "\\x41 42", "ab\\",
+                                        "ab\\1",   "ab\\12", "ab\\400",  "ab\\128",
+                                        "ab\\x41", "\\x0x1", "\\"};
     for (size_t i = 0; i < COUNT(texts); i++) {
         struct pqi_value v = text_of(BYTEA, texts[i]);
         char buf[8] = "#######";
@@ -591,7 +618,7 @@ static void a_broken_bytea_writes_nothing(void **state)
 static void no_value_leads_out_of_itself(void **state)
 {
     (void)state;
-    static const uint32_t types[] = {BOOL, BYTEA, INT8,        INT2, INT4,
+    static const uint32_t types[] = {BOOL, BYTEA,  INT8,        INT2, INT4,
                                      TEXT, FLOAT8, TIMESTAMPTZ, UUID, NUMERIC};
     static const char letters[] = "0123456789012345678-+:. BCeE\\xaftNn\0\xff";
     unsigned random = 1;
@@ -604,8 +631,8 @@ static void no_value_leads_out_of_itself(void **state)
             bytes[b] = letters[(random >> 16) % sizeof letters];
         }
         bytes[len] = '\0';
-        struct pqi_value v = {.bytes = bytes, .len = (int)len, .type = types[i % 10],
-                              .binary = i / 10 % 2 == 0};
+        struct pqi_value v = {
+            .bytes = bytes, .len = (int)len, .type = types[i % 10], .binary = i / 10 % 2 == 0};
         int64_t i8;
         int32_t i4;
         double f8;

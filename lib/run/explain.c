@@ -1,0 +1,96 @@
+/* Where a tenant's calls would go, and why. Asks the same decisions as a call does. */
+#include "shard.h"
+
+#include "../base/bytes.h"
+#include "../base/err.h"
+#include "monitor.h"
+
+#include <pqrouter/admin.h>
+#include <stdio.h>
+#include <string.h>
+
+struct pqi_node *pqi_router_node(struct pqr *db, const char *name)
+{
+    for (int i = 0; i < db->ngroups; i++)
+        for (int j = 0; j < db->shards[i].n; j++)
+            if (strcmp(db->shards[i].nodes[j].target->name, name) == 0)
+                return &db->shards[i].nodes[j];
+    return NULL;
+}
+
+static void explain_write(struct pqi_shard *s, pqr_route *out)
+{
+    const struct pqi_errand write = {.write = true};
+    struct pqi_node *node;
+    pqr_error err;
+    if (pqi_shard_place(s, &write, &node, &err) == PQI_PLACE_GO)
+        pqi_copy_text(out->write_node, sizeof out->write_node, node->target->name);
+    else
+        pqi_copy_text(out->write_why, sizeof out->write_why, err.message);
+}
+
+static void explain_read(struct pqi_shard *s, pqr_route *out)
+{
+    struct pqi_candidate c[PQI_NODES_MAX];
+    struct pqi_need need;
+    struct pqi_buf why = {0};
+    pqi_shard_need(s, PQR_LEVEL_SESSION, &need);
+    pthread_mutex_lock(&s->lock);
+    pqi_shard_candidates(s, c, NULL);
+    pthread_mutex_unlock(&s->lock);
+    int chosen = pqi_pick(c, s->n, &need, atomic_load(&s->session_turn));
+    for (int i = 0; i < s->n; i++) {
+        char text[120];
+        enum pqi_why w = pqi_judge(&c[i], &need);
+        const char *reason = pqi_why_text(w, &c[i], &need, text, sizeof text);
+        if (w == PQI_WHY_OK)
+            reason = i == chosen         ? "its turn"
+                     : c[i].is_primary   ? "the primary, for want of a replica"
+                                         : "eligible, another's turn";
+        pqi_buf_format(&why, "%s%s: %s", i ? "; " : "", s->nodes[i].target->name, reason);
+    }
+    if (chosen >= 0)
+        pqi_copy_text(out->read_node, sizeof out->read_node, s->nodes[chosen].target->name);
+    pqi_copy_text(out->read_why, sizeof out->read_why, pqi_buf_str(&why));
+    pqi_buf_free(&why);
+}
+
+/* Until the first look at its servers is over. */
+static void settle(struct pqi_shard *s, int64_t until_ns)
+{
+    struct pqi_waiter waiter;
+    struct pqi_hope hope = {.waiter = &waiter};
+    pqi_waiter_init(&waiter);
+    pqi_shard_hope(s, &hope);
+    for (int64_t look; (look = pqi_shard_next_look(s)) != PQI_FOREVER && pqi_now_ns() < until_ns;)
+        pqi_waiter_wait(&waiter, look < until_ns ? look : until_ns);
+    pqi_shard_unhope(s, &hope);
+    pqi_waiter_free(&waiter);
+}
+
+int pqi_router_explain(struct pqr *db, const void *tenant, size_t len, int64_t timeout_ms,
+                       pqr_route *out, pqr_error *err)
+{
+    int64_t until = pqi_after_ms(pqi_now_ns(), timeout_ms);
+    bool pinned;
+    memset(out, 0, sizeof *out);
+    out->slot = (int32_t)pqi_slot(tenant, len);
+    /* The map itself may be learned by the look at the shard that the formula names: so twice. */
+    for (int look = 0; look < 2; look++) {
+        pthread_mutex_lock(&db->map_lock);
+        out->shard = pqi_map_shard(db->map, tenant, len, &pinned);
+        out->map_version = db->map->version;
+        pthread_mutex_unlock(&db->map_lock);
+        out->pinned = pinned;
+        if (out->shard >= db->nshards)
+            return pqi_err(err, PQR_E_MAP, "the map names shard %d, and only %d are configured",
+                           out->shard, db->nshards);
+        int code = pqi_monitor_use(db->monitor, &db->shards[out->shard], err);
+        if (code != PQR_OK)
+            return code;
+        settle(&db->shards[out->shard], until);
+    }
+    explain_write(&db->shards[out->shard], out);
+    explain_read(&db->shards[out->shard], out);
+    return PQR_OK;
+}
