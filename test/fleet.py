@@ -5,7 +5,7 @@ Real servers on free ports of 127.0.0.1, in a temporary folder, up in seconds. W
 ends, however it ends, they are gone, and so is the folder. docs/fleet.md is the manual.
 
     with Fleet(shards=2, replicas=2) as fleet:          # lives as long as this block or process
-        env = fleet.env()                               # {"DATABASE_SHARD_0_URL": "postgresql://…", …}
+        env = fleet.env()                               # {"DATABASE_SHARD_0_URL": "postgres…", …}
         fleet.sql("shard0/primary", "select 1")         # "1"
         fleet.pause_replay("shard0/replica1")
 

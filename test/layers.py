@@ -77,7 +77,7 @@ def find(root, folders, endings):
 
 def resolve(sources, source, name):
     """The file of ours that an include means; None: not ours."""
-    for start in [source.folder(), "include", "lib"]:
+    for start in [source.folder(), "include", "lib", "test/lib"]:
         path = os.path.normpath(os.path.join(start, name))
         if path in sources:
             return sources[path]

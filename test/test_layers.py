@@ -27,7 +27,7 @@ HOUSE = {
     "test/lib/words.h": "",
     "test/lib/words.c": '#include "words.h"\n#include "../../lib/plan/pick.h"\n',
     "test/unit/pick.c": '#include "../../lib/plan/pick.h"\n',
-    "test/live/reads.c": '#include "../lib/words.h"\n#include <libpq-fe.h>\n',
+    "test/live/reads.c": '#include "words.h"\n#include <libpq-fe.h>\n',
 }
 
 

@@ -3,6 +3,11 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../ops/init.h"
+#include "../run/explain.h"
+#include "../run/gate.h"
+#include "../run/health.h"
+#include "../run/router.h"
+#include "../run/statement.h"
 #include "check.h"
 
 #include <pqrouter/admin.h>
@@ -46,7 +51,7 @@ int pqr_route_tenant(pqr *db, const char *tenant, size_t tenant_len, int64_t tim
     if (code != PQR_OK)
         return code;
     pqr_route route;
-    code = pqi_router_explain(db, tenant, tenant_bytes(tenant, tenant_len), timeout_ms, &route, err);
+    code = pqi_explain(db, tenant, tenant_bytes(tenant, tenant_len), timeout_ms, &route, err);
     if (code == PQR_OK)
         memcpy(out, &route, each < sizeof route ? each : sizeof route);
     pqi_gate_out(db);
@@ -63,7 +68,7 @@ static int node_read(pqr *db, struct pqi_node *node, const pqr_query *q, pqr_res
     s->fixed = node->shard;
     s->fixed_node = node;
     s->stamping = true;
-    code = pqi_session_read(s, &q, 1, res, err);
+    code = pqi_read(s, &q, 1, res, err);
     pqi_session_close(s);
     return code;
 }

@@ -2,8 +2,12 @@
  * passes the gate, and hands down. */
 #include "../base/err.h"
 #include "../base/mem.h"
-#include "../run/monitor.h"
-#include "../run/session.h"
+#include "../run/gate.h"
+#include "../run/health.h"
+#include "../run/lend.h"
+#include "../run/router.h"
+#include "../run/statement.h"
+#include "../run/txn.h"
 #include "check.h"
 
 #include <string.h>
@@ -128,7 +132,7 @@ int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *er
         return code;
     const pqr_query *one = &own;
     pqi_count(s->db, reads);
-    code = pqi_session_read(s, &one, 1, res, err);
+    code = pqi_read(s, &one, 1, res, err);
     pqi_gate_out(s->db);
     return code;
 }
@@ -145,7 +149,7 @@ int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *e
     if (code != PQR_OK)
         return code;
     pqi_count(s->db, writes);
-    code = pqi_session_write(s, &own, res, err);
+    code = pqi_write(s, &own, res, err);
     pqi_gate_out(s->db);
     return code;
 }
@@ -185,7 +189,7 @@ int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pq
         code = pqi_gate_in(s->db, true, err);
     if (code == PQR_OK) {
         pqi_count(s->db, batches);
-        code = pqi_session_read(s, list, n, res, err);
+        code = pqi_read(s, list, n, res, err);
         pqi_gate_out(s->db);
     }
     pqi_mem_free(list);
@@ -301,7 +305,7 @@ int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
         code = pqi_gate_in(s->db, true, err);
     if (code != PQR_OK)
         return code;
-    code = pqi_session_lend(s, mode, out, err);
+    code = pqi_lend(s, mode, out, err);
     pqi_gate_out(s->db);
     return code;
 }
@@ -309,5 +313,5 @@ int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
 void pqr_give_back(pqr_session *s, struct pg_conn *conn)
 {
     if (s && conn && pqi_gate_pid(s->db, NULL) == PQR_OK)
-        pqi_session_give_back(s, conn);
+        pqi_lend_back(s, conn);
 }

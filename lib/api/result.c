@@ -2,7 +2,6 @@
 #include "../wire/result.h"
 #include "../base/err.h"
 
-#include <libpq-fe.h>
 #include <string.h>
 
 /* ---- The result ------------------------------------------------------------------------------ */
@@ -17,7 +16,7 @@ void pqr_result_free(pqr_result *res)
     pqi_result_unref(res);
 }
 
-const PGresult *pqr_result_pg(const pqr_result *res)
+const struct pg_result *pqr_result_pg(const pqr_result *res)
 {
     return res ? res->pg : NULL;
 }
@@ -29,12 +28,12 @@ const char *pqr_source(const pqr_result *res)
 
 size_t pqr_rows(const pqr_result *res)
 {
-    return (size_t)PQntuples(pqr_result_pg(res));
+    return pqi_result_rows(res);
 }
 
 size_t pqr_columns(const pqr_result *res)
 {
-    return (size_t)PQnfields(pqr_result_pg(res));
+    return pqi_result_columns(res);
 }
 
 int64_t pqr_affected(const pqr_result *res)
@@ -44,7 +43,7 @@ int64_t pqr_affected(const pqr_result *res)
 
 const char *pqr_column_name(const pqr_result *res, size_t column)
 {
-    return column < pqr_columns(res) ? PQfname(res->pg, (int)column) : NULL;
+    return pqi_result_column_name(res, column);
 }
 
 /* Not PQfnumber: that one folds the case of what it is given, as SQL does. */
@@ -52,7 +51,7 @@ int pqr_column(const pqr_result *res, const char *name)
 {
     size_t n = name ? pqr_columns(res) : 0;
     for (size_t i = 0; i < n; i++)
-        if (strcmp(PQfname(res->pg, (int)i), name) == 0)
+        if (strcmp(pqi_result_column_name(res, i), name) == 0)
             return (int)i;
     return -1;
 }

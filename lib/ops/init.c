@@ -5,6 +5,10 @@
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../run/router.h"
+#include "../run/shard.h"
+#include "../run/statement.h"
+#include "../run/txn.h"
 #include "../wire/result.h"
 
 #include <inttypes.h>
@@ -54,7 +58,7 @@ static int one_statement(struct pqi_shard *s, int64_t deadline_ms, bool write, c
         return code;
     session->fixed = s;
     session->stamping = true;
-    code = write ? pqi_session_write(session, q, res, err) : pqi_session_read(session, &q, 1, res, err);
+    code = write ? pqi_write(session, q, res, err) : pqi_read(session, &q, 1, res, err);
     pqi_session_close(session);
     return code;
 }

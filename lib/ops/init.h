@@ -3,7 +3,7 @@
 #ifndef PQI_INIT_H
 #define PQI_INIT_H
 
-#include "../run/session.h"
+#include "../run/state.h"
 
 #include <pqrouter/admin.h>
 

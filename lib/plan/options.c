@@ -1012,21 +1012,22 @@ static char *join_lines(const struct notes *notes)
 /* As many faults as fit, and how many more there are. */
 static int report(const struct notes *faults, pqr_error *err)
 {
-    enum { AND_MORE = 32 };
-    struct pqi_buf text = {0};
+    static const char and_more[] = "; … and 123456 more";
+    char text[sizeof err->message] = "";
+    size_t len = 0;
     int k = 0;
     for (; k < faults->n; k++) {
-        size_t room = sizeof err->message - (k + 1 < faults->n ? AND_MORE : 1);
-        if (k > 0 && text.len + strlen(faults->texts[k]) + 2 > room)
+        size_t rest = k + 1 < faults->n ? sizeof and_more : 1;
+        if (k > 0 && len + strlen(faults->texts[k]) + 2 + rest > sizeof text)
             break;
-        pqi_buf_format(&text, "%s%s", k > 0 ? "; " : "", faults->texts[k]);
+        len += (size_t)snprintf(text + len, sizeof text - len, "%s%s", k > 0 ? "; " : "",
+                                faults->texts[k]);
+        if (len >= sizeof text) /* the first alone is too long */
+            len = sizeof text - 1;
     }
     if (k < faults->n)
-        pqi_buf_format(&text, "; … and %d more", faults->n - k);
-    int rc = text.failed ? pqi_err(err, PQR_E_NOMEM, "no memory for the configuration")
-                         : pqi_err(err, PQR_E_CONFIG, "%s", pqi_buf_str(&text));
-    pqi_buf_free(&text);
-    return rc;
+        snprintf(text + len, sizeof text - len, "; … and %d more", faults->n - k);
+    return pqi_err(err, PQR_E_CONFIG, "%s", text);
 }
 
 static void be_strict(struct load *l)
@@ -1059,33 +1060,45 @@ static void free_vars(struct load *l)
     pqi_mem_free(l->vars);
 }
 
+static struct pqi_options *new_options(void)
+{
+    struct pqi_options *o = pqi_mem_new(sizeof *o);
+    if (o)
+        o->sources = pqi_mem_array(OPTIONS, sizeof *o->sources);
+    if (o && !o->sources) {
+        pqi_mem_free(o);
+        return NULL;
+    }
+    return o;
+}
+
+/* What came of it, told to both who want it short and who want it whole. */
+static int conclude(struct load *l, char **faults, pqr_error *err)
+{
+    if (!l->nomem && l->faults.n == 0)
+        return pqi_err_none(err);
+    char *lines = l->nomem ? NULL : join_lines(&l->faults);
+    if (!lines)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for the configuration");
+    if (faults)
+        *faults = lines;
+    else
+        pqi_mem_free(lines);
+    return report(&l->faults, err);
+}
+
 int pqi_options_load(struct pqi_options **out, const char *const *env, char **faults,
                      pqr_error *err)
 {
-    struct load l = {.o = pqi_mem_new(sizeof *l.o)};
-    int rc = PQR_OK;
+    struct load l = {.o = new_options()};
     if (faults)
         *faults = NULL;
-    if (l.o)
-        l.o->sources = pqi_mem_array(OPTIONS, sizeof *l.o->sources);
-    if (l.o && l.o->sources)
-        read_all(&l, env);
-    else
-        l.nomem = true;
-    if (!l.nomem && faults && l.faults.n > 0)
-        l.nomem = !(*faults = join_lines(&l.faults));
-    if (l.nomem)
-        rc = pqi_err(err, PQR_E_NOMEM, "no memory for the configuration");
-    else if (l.faults.n > 0)
-        rc = report(&l.faults, err);
-    else
-        pqi_err_none(err);
-    if (l.o) {
-        l.o->warnings = l.warnings.texts;
-        l.o->nwarnings = l.warnings.n;
-    } else {
-        free_notes(&l.warnings);
-    }
+    if (!l.o)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for the configuration");
+    read_all(&l, env);
+    l.o->warnings = l.warnings.texts;
+    l.o->nwarnings = l.warnings.n;
+    int rc = conclude(&l, faults, err);
     free_notes(&l.faults);
     free_vars(&l);
     if (rc == PQR_OK)

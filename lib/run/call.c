@@ -3,6 +3,7 @@
 
 #include "../base/err.h"
 #include "../plan/fate.h"
+#include "conn.h"
 #include "monitor.h"
 #include "session.h"
 
@@ -458,6 +459,19 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     rerun(c, again);
 }
 
+/* A read of level any promises nothing to the session, and takes nothing from it. */
+static void tell_session(struct pqi_call *c)
+{
+    struct pqi_position at;
+    if (!c->write && c->level == PQR_LEVEL_ANY)
+        return;
+    if (c->unit && !c->write)
+        c->session->stay = c->node->index;
+    if (c->position >= 0)
+        pqi_session_saw(c->session, c->node, c->write,
+                        pqi_ask_position(&c->conn->answers[c->position], &at) ? &at : NULL);
+}
+
 static void run_done(struct pqi_call *c)
 {
     atomic_fetch_add_explicit(&c->node->calls, 1, memory_order_relaxed);
@@ -466,7 +480,7 @@ static void run_done(struct pqi_call *c)
         run_failed(c, statement, false);
         return;
     }
-    pqi_session_saw(c->session, c);
+    tell_session(c);
     pqi_err_none(&c->err);
     done(c);
 }

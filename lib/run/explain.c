@@ -1,22 +1,14 @@
 /* Where a tenant's calls would go, and why. Asks the same decisions as a call does. */
-#include "shard.h"
+#include "explain.h"
 
 #include "../base/bytes.h"
 #include "../base/err.h"
+#include "map.h"
 #include "monitor.h"
+#include "shard.h"
 
-#include <pqrouter/admin.h>
 #include <stdio.h>
 #include <string.h>
-
-struct pqi_node *pqi_router_node(struct pqr *db, const char *name)
-{
-    for (int i = 0; i < db->ngroups; i++)
-        for (int j = 0; j < db->shards[i].n; j++)
-            if (strcmp(db->shards[i].nodes[j].target->name, name) == 0)
-                return &db->shards[i].nodes[j];
-    return NULL;
-}
 
 static void explain_write(struct pqi_shard *s, pqr_route *out)
 {
@@ -68,29 +60,27 @@ static void settle(struct pqi_shard *s, int64_t until_ns)
     pqi_waiter_free(&waiter);
 }
 
-int pqi_router_explain(struct pqr *db, const void *tenant, size_t len, int64_t timeout_ms,
-                       pqr_route *out, pqr_error *err)
+int pqi_explain(struct pqr *db, const void *tenant, size_t len, int64_t timeout_ms, pqr_route *out,
+                pqr_error *err)
 {
     int64_t until = pqi_after_ms(pqi_now_ns(), timeout_ms);
-    bool pinned;
+    struct pqi_shard *s = NULL;
+    bool pinned = false;
     memset(out, 0, sizeof *out);
     out->slot = (int32_t)pqi_slot(tenant, len);
     /* The map itself may be learned by the look at the shard that the formula names: so twice. */
     for (int look = 0; look < 2; look++) {
-        pthread_mutex_lock(&db->map_lock);
-        out->shard = pqi_map_shard(db->map, tenant, len, &pinned);
-        out->map_version = db->map->version;
-        pthread_mutex_unlock(&db->map_lock);
-        out->pinned = pinned;
-        if (out->shard >= db->nshards)
-            return pqi_err(err, PQR_E_MAP, "the map names shard %d, and only %d are configured",
-                           out->shard, db->nshards);
-        int code = pqi_monitor_use(db->monitor, &db->shards[out->shard], err);
+        s = pqi_map_place(db, tenant, len, &out->map_version, &pinned);
+        if (!s)
+            return pqi_err(err, PQR_E_MAP, "the shard map names a shard that is not configured");
+        int code = pqi_monitor_use(db->monitor, s, err);
         if (code != PQR_OK)
             return code;
-        settle(&db->shards[out->shard], until);
+        settle(s, until);
     }
-    explain_write(&db->shards[out->shard], out);
-    explain_read(&db->shards[out->shard], out);
+    out->shard = s->number;
+    out->pinned = pinned;
+    explain_write(s, out);
+    explain_read(s, out);
     return PQR_OK;
 }

@@ -1,9 +1,10 @@
 /* Is it ready, and how is each server? For people and their monitoring. */
-#include "shard.h"
+#include "health.h"
 
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "monitor.h"
+#include "shard.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -118,4 +119,13 @@ int pqi_router_health(struct pqr *db, pqr_node_health *out, size_t cap, size_t e
             memcpy((char *)out + n * each, &h, each < sizeof h ? each : sizeof h);
         }
     return (int)n;
+}
+
+struct pqi_node *pqi_router_node(struct pqr *db, const char *name)
+{
+    for (int i = 0; i < db->ngroups; i++)
+        for (int j = 0; j < db->shards[i].n; j++)
+            if (strcmp(db->shards[i].nodes[j].target->name, name) == 0)
+                return &db->shards[i].nodes[j];
+    return NULL;
 }

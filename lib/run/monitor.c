@@ -6,6 +6,9 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "conn.h"
+#include "map.h"
+#include "parting.h"
 #include "shard.h"
 
 #include <errno.h>
@@ -19,12 +22,11 @@
 #define FIRST_ROUNDS 4        /* at the start, rounds follow quickly until lags are known */
 #define FIRST_ROUNDS_MS 15
 #define LOOK_AGAIN_MS 20      /* rounds that calls ask for are at least this far apart */
-#define PARTING_MS 10000
 #define SWEEP_MS 500
 
 /* What an epoll event points at. */
 struct watch {
-    enum { WATCH_FLAG, WATCH_PROBE, WATCH_PARTING } kind;
+    enum { WATCH_FLAG, WATCH_PARTINGS, WATCH_PROBE } kind;
     int fd; /* registered; -1: none */
     uint32_t events;
 };
@@ -49,21 +51,13 @@ struct round {
     int count;
 };
 
-struct parting {
-    struct watch watch;
-    struct pqi_link link;
-    struct pqi_node *node;
-    int64_t until_ns;
-};
-
 struct pqi_monitor {
     struct pqr *db;
     int epoll;
-    struct watch flag;
-    pthread_mutex_t lock; /* guards the start, `stop` and `partings` */
+    struct watch flag, partings;
+    pthread_mutex_t lock; /* guards the start and `stop` */
     pthread_t thread;
     bool running, stop;
-    struct pqi_link partings;
     struct pqi_probe *probes;
     int nprobes;
     struct round *rounds; /* one a shard; only the thread looks inside */
@@ -88,6 +82,12 @@ static void init_probe(struct pqi_monitor *m, struct pqi_node *node)
     pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot, m->flag.fd);
 }
 
+static bool add_watch(struct pqi_monitor *m, struct watch *w)
+{
+    struct epoll_event ev = {.events = w->events, .data.ptr = w};
+    return epoll_ctl(m->epoll, EPOLL_CTL_ADD, w->fd, &ev) == 0;
+}
+
 int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
 {
     int n;
@@ -97,14 +97,13 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
         return pqi_err(err, PQR_E_NOMEM, "no memory for the monitor");
     m->db = db;
     pthread_mutex_init(&m->lock, NULL);
-    pqi_list_init(&m->partings);
     m->probes = pqi_mem_array((size_t)n, sizeof *m->probes);
     m->rounds = pqi_mem_array((size_t)db->ngroups, sizeof *m->rounds);
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
-    m->flag = (struct watch){WATCH_FLAG, pqi_flag_new(), EPOLLIN};
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = &m->flag};
-    if (!m->probes || !m->rounds || m->epoll < 0 || m->flag.fd < 0 ||
-        epoll_ctl(m->epoll, EPOLL_CTL_ADD, m->flag.fd, &ev) != 0) {
+    m->flag = (struct watch){WATCH_FLAG, db->monitor_flag, EPOLLIN};
+    m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(db->partings), EPOLLIN};
+    if (!m->probes || !m->rounds || m->epoll < 0 || !add_watch(m, &m->flag) ||
+        !add_watch(m, &m->partings)) {
         pqi_monitor_free(m, false);
         return pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the monitor");
     }
@@ -115,16 +114,6 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
     }
     *out = m;
     return PQR_OK;
-}
-
-void pqi_monitor_wake(struct pqi_monitor *m)
-{
-    pqi_flag_set(m->flag.fd);
-}
-
-int pqi_monitor_flag(const struct pqi_monitor *m)
-{
-    return m->flag.fd;
 }
 
 /* ---- Descriptors ---------------------------------------------------------------------------- */
@@ -154,56 +143,6 @@ static void watch_conn(struct pqi_monitor *m, struct pqi_probe *p)
     short events = pqi_conn_events(p->conn);
     watch_fd(m, &p->watch, pqi_conn_fd(p->conn),
              (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u));
-}
-
-/* ---- Partings ------------------------------------------------------------------------------- */
-
-void pqi_monitor_part(struct pqi_monitor *m, struct pqi_node *node, int fd)
-{
-    struct parting *p = fd >= 0 ? pqi_mem_new(sizeof *p) : NULL;
-    pthread_mutex_lock(&m->lock);
-    bool keep = p && m->running && !m->stop;
-    if (keep) {
-        *p = (struct parting){.watch = {WATCH_PARTING, fd, EPOLLIN | EPOLLRDHUP},
-                              .node = node,
-                              .until_ns = pqi_after_ms(pqi_now_ns(), PARTING_MS)};
-        pqi_list_append(&m->partings, &p->link);
-        struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP, .data.ptr = p};
-        epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
-    }
-    pthread_mutex_unlock(&m->lock);
-    if (keep)
-        return;
-    pqi_mem_free(p);
-    if (fd >= 0)
-        close(fd);
-    pqi_pool_release(&node->pool);
-}
-
-static void end_parting(struct pqi_monitor *m, struct parting *p)
-{
-    pthread_mutex_lock(&m->lock);
-    pqi_list_remove(&p->link);
-    pthread_mutex_unlock(&m->lock);
-    close(p->watch.fd);
-    pqi_pool_release(&p->node->pool);
-    pqi_mem_free(p);
-}
-
-static void expire_partings(struct pqi_monitor *m, int64_t now)
-{
-    for (;;) {
-        struct parting *late = NULL;
-        pthread_mutex_lock(&m->lock);
-        for (struct pqi_link *l = m->partings.next; l != &m->partings && !late; l = l->next) {
-            struct parting *p = pqi_container(l, struct parting, link);
-            late = p->until_ns <= now || pqi_parted(p->watch.fd) ? p : NULL;
-        }
-        pthread_mutex_unlock(&m->lock);
-        if (!late)
-            return;
-        end_parting(m, late);
-    }
 }
 
 /* ---- Probes --------------------------------------------------------------------------------- */
@@ -265,7 +204,7 @@ static void answered_map(struct pqi_monitor *m, struct pqi_probe *p)
     struct pqi_map *map;
     pqr_error err;
     if (pqi_ask_read_map(p->conn, &map, &err) == PQR_OK)
-        pqi_router_install_map(m->db, map);
+        pqi_map_install(m->db, map);
     else
         pqi_log(&m->db->log, PQR_LOG_ERROR, "map_unusable", "%s: the shard map cannot be used: %s",
                 p->node->target->name, err.message);
@@ -286,7 +225,7 @@ static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t no
     p->conn->ready = true;
     if (p->seen.stamp.state == PQI_STAMP_READ &&
         pqi_stamp_check(&p->seen.stamp, &p->node->shard->expected, false, NULL) == PQR_OK &&
-        p->seen.stamp.map_version > pqi_router_map_version(m->db)) {
+        p->seen.stamp.map_version > pqi_map_version(m->db)) {
         pqi_ask_map(p->conn);
         p->asked = ASKED_MAP;
     } else {
@@ -484,12 +423,9 @@ static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
             step(m, p, revents, now);
         break;
     }
-    case WATCH_PARTING: {
-        struct parting *p = pqi_container(w, struct parting, watch);
-        if (pqi_parted(w->fd))
-            end_parting(m, p);
+    case WATCH_PARTINGS:
+        pqi_partings_step(m->db->partings, now);
         break;
-    }
     }
 }
 
@@ -512,7 +448,7 @@ static void *run(void *arg)
         }
         if (m->sweep_due_ns <= now) {
             sweep(m, now);
-            expire_partings(m, now);
+            pqi_partings_step(m->db->partings, now);
             m->sweep_due_ns = pqi_after_ms(now, SWEEP_MS);
         }
         struct epoll_event events[64];
@@ -539,7 +475,7 @@ int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err)
         m->running = pqi_thread_start(&m->thread, run, m, false);
     bool running = m->running;
     pthread_mutex_unlock(&m->lock);
-    pqi_monitor_wake(m);
+    pqi_flag_set(m->db->monitor_flag);
     return running ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no thread for the monitor");
 }
 
@@ -553,12 +489,11 @@ void pqi_monitor_stop(struct pqi_monitor *m)
     pthread_mutex_unlock(&m->lock);
     if (!join)
         return;
-    pqi_monitor_wake(m);
+    pqi_flag_set(m->db->monitor_flag);
     pthread_join(m->thread, NULL);
     for (int i = 0; i < m->nprobes; i++)
         if (m->probes[i].conn)
             drop_conn(m, &m->probes[i]);
-    expire_partings(m, PQI_FOREVER);
 }
 
 void pqi_monitor_free(struct pqi_monitor *m, bool forked)
@@ -570,7 +505,6 @@ void pqi_monitor_free(struct pqi_monitor *m, bool forked)
             pqi_conn_orphan(m->probes[i].conn);
     if (m->epoll >= 0)
         close(m->epoll);
-    pqi_flag_close(m->flag.fd);
     pqi_mem_free(m->probes);
     pqi_mem_free(m->rounds);
     pthread_mutex_destroy(&m->lock);

@@ -17,14 +17,6 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err);
 /* Begins to look after a shard; starts the thread if it does not run. */
 int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err);
 
-/* Something is due before its time. Thread-safe. */
-void pqi_monitor_wake(struct pqi_monitor *m);
-int pqi_monitor_flag(const struct pqi_monitor *m);
-
-/* Takes over a parting connection's descriptor: the slot of the node's pool is released when the
- * server has let go of it, or has not for 10 seconds. fd -1: at once. Thread-safe. */
-void pqi_monitor_part(struct pqi_monitor *m, struct pqi_node *node, int fd);
-
 /* Ends the thread and its connections. NULL is accepted; a second call does nothing. */
 void pqi_monitor_stop(struct pqi_monitor *m);
 

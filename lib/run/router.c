@@ -1,10 +1,15 @@
-/* The router: opening, closing, the gate that every call passes, and the map. */
+/* The router as a whole: made and unmade. */
 #include "router.h"
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "conn.h"
+#include "gate.h"
+#include "lend.h"
 #include "monitor.h"
-#include "session.h"
+#include "parting.h"
+#include "shard.h"
+#include "txn.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -92,6 +97,7 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
         return pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     init_locks(db);
     atomic_store(&db->refs, 1);
+    db->abort_flag = db->monitor_flag = -1;
     const char *const *env = options && options->env ? options->env : (const char *const *)environ;
     int code = pqi_options_load(&db->options, env, NULL, err);
     if (code == PQR_OK) {
@@ -100,8 +106,11 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
                                    .fn = options ? options->log : NULL,
                                    .arg = options ? options->log_arg : NULL};
         db->abort_flag = pqi_flag_new();
-        code = db->abort_flag >= 0 ? init_shards(db, err)
-                                   : pqi_err(err, PQR_E_NOMEM, "no descriptor for the router");
+        db->monitor_flag = pqi_flag_new();
+        db->partings = pqi_partings_new();
+        code = db->abort_flag >= 0 && db->monitor_flag >= 0 && db->partings
+                   ? init_shards(db, err)
+                   : pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the router");
     }
     if (code == PQR_OK)
         code = pqi_monitor_new(&db->monitor, db, err);
@@ -115,12 +124,6 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
 }
 
 /* ---- Closing -------------------------------------------------------------------------------- */
-
-struct pqr *pqi_router_ref(struct pqr *db)
-{
-    atomic_fetch_add(&db->refs, 1);
-    return db;
-}
 
 static void free_shard(struct pqi_shard *s)
 {
@@ -144,7 +147,9 @@ void pqi_router_unref(struct pqr *db)
     pqi_monitor_free(db->monitor, forked);
     pqi_mem_free(db->shards);
     pqi_map_free(db->map);
+    pqi_partings_free(db->partings);
     pqi_flag_close(db->abort_flag);
+    pqi_flag_close(db->monitor_flag);
     pqi_options_free(db->options);
     pthread_cond_destroy(&db->empty);
     pthread_mutex_destroy(&db->gate_lock);
@@ -219,6 +224,7 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
     abort_calls(db);
     wait_until_empty(db, PQI_FOREVER);
     pqi_monitor_stop(db->monitor);
+    pqi_partings_end(db->partings);
     pqi_tx_cut_all(db);
     for (int i = 0; i < db->ngroups; i++)
         for (int j = 0; j < db->shards[i].n; j++) {
@@ -229,108 +235,11 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
     pqi_router_unref(db);
 }
 
-/* ---- The gate ------------------------------------------------------------------------------- */
-
-int pqi_gate_pid(const struct pqr *db, pqr_error *err)
+void pqi_session_close(struct pqr_session *s)
 {
-    pid_t pid = atomic_load_explicit(&db->pid, memory_order_relaxed);
-    if (pid == 0 || pid == getpid())
-        return PQR_OK;
-    return pqi_err(err, PQR_E_FORKED,
-                   "this router was used by process %ld before fork(): call pqr_open in the child, or "
-                   "fork before the first use",
-                   (long)pid);
-}
-
-int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
-{
-    if (pqi_gate_pid(db, err) != PQR_OK)
-        return PQR_E_FORKED;
-    if (atomic_load_explicit(&db->pid, memory_order_relaxed) == 0)
-        atomic_store(&db->pid, getpid());
-    atomic_fetch_add(&db->inside, 1);
-    if (!atomic_load(&db->closing) && !(begins && atomic_load(&db->draining)))
-        return PQR_OK;
-    pqi_gate_out(db);
-    return pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
-}
-
-void pqi_gate_out(struct pqr *db)
-{
-    if (atomic_fetch_sub(&db->inside, 1) != 1 || !atomic_load(&db->closing))
-        return;
-    pthread_mutex_lock(&db->gate_lock);
-    pthread_cond_broadcast(&db->empty);
-    pthread_mutex_unlock(&db->gate_lock);
-}
-
-/* ---- The map -------------------------------------------------------------------------------- */
-
-struct pqi_shard *pqi_router_shard(struct pqr *db, const void *tenant, size_t len, int64_t *version)
-{
-    pthread_mutex_lock(&db->map_lock);
-    int i = db->nshards == 1 ? 0 : pqi_map_shard(db->map, tenant, len, NULL);
-    *version = db->map->version;
-    pthread_mutex_unlock(&db->map_lock);
-    return i < db->nshards ? &db->shards[i] : NULL;
-}
-
-struct pqi_shard *pqi_router_control(struct pqr *db)
-{
-    return db->ngroups > db->nshards ? &db->shards[db->nshards] : NULL;
-}
-
-int64_t pqi_router_map_version(struct pqr *db)
-{
-    pthread_mutex_lock(&db->map_lock);
-    int64_t version = db->map->version;
-    pthread_mutex_unlock(&db->map_lock);
-    return version;
-}
-
-void pqi_router_install_map(struct pqr *db, struct pqi_map *map)
-{
-    pthread_mutex_lock(&db->map_lock);
-    struct pqi_map *old = map;
-    if (map->version > db->map->version) {
-        old = db->map;
-        db->map = map;
-    }
-    pthread_mutex_unlock(&db->map_lock);
-    if (old == map) {
-        pqi_map_free(map);
-        return;
-    }
-    pqi_count(db, map_reloads);
-    pqi_log(&db->log, PQR_LOG_INFO, "map", "the shard map is now version %lld (before: %lld)",
-            (long long)map->version, (long long)old->version);
-    pqi_map_free(old);
-}
-
-/* ---- Connections ---------------------------------------------------------------------------- */
-
-struct pqi_conn *pqi_conn_open(struct pqi_node *node)
-{
-    struct pqr *db = node->shard->db;
-    struct pqi_conn *c = pqi_conn_new(&node->dial, &node->resolver);
-    if (!c) {
-        pqi_pool_release(&node->pool);
-        return NULL;
-    }
-    c->born_ns = pqi_now_ns();
-    c->connect_until_ns = pqi_after_ms(c->born_ns, db->options->connect_timeout_ms);
-    c->generation = atomic_load(&node->pool.generation);
-    pqi_count(db, connects);
-    return c;
-}
-
-void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
-{
-    pqi_monitor_part(node->shard->db->monitor, node, pqi_conn_part(c));
-}
-
-void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
-{
-    if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
-        pqi_conn_give_up(node, c);
+    struct pqr *db = s->db;
+    pqi_tx_rollback_all(s);
+    pqi_lend_back(s, NULL);
+    pqi_session_free(s);
+    pqi_router_unref(db);
 }

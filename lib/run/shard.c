@@ -4,7 +4,6 @@
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "../plan/health.h"
-#include "monitor.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -235,7 +234,7 @@ void pqi_shard_look_again(struct pqi_shard *s)
     pthread_mutex_lock(&s->lock);
     s->round_due_ns = 0;
     pthread_mutex_unlock(&s->lock);
-    pqi_monitor_wake(s->db->monitor);
+    pqi_flag_set(s->db->monitor_flag);
 }
 
 /* ---- Where a call goes ---------------------------------------------------------------------- */

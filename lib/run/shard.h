@@ -3,7 +3,7 @@
 #ifndef PQI_SHARD_H
 #define PQI_SHARD_H
 
-#include "router.h"
+#include "state.h"
 
 /* What a call needs of a shard. */
 struct pqi_errand {

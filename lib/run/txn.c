@@ -1,10 +1,12 @@
 /* Transactions: one connection, exclusively, from BEGIN to its end. */
-#include "session.h"
+#include "txn.h"
 
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../plan/guard.h"
 #include "../wire/result.h"
+#include "call.h"
+#include "conn.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -68,6 +70,12 @@ void pqi_tx_cut_all(struct pqr *db)
         conn->tainted = true;
         pqi_conn_back(tx->node, conn);
     }
+}
+
+void pqi_tx_rollback_all(struct pqr_session *s)
+{
+    while (!pqi_list_empty(&s->txs))
+        pqi_tx_rollback(pqi_container(s->txs.next, struct pqr_tx, of_session));
 }
 
 int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out, pqr_error *err)

@@ -60,11 +60,26 @@ int64_t pqi_result_affected(const pqr_result *res)
     return 0;
 }
 
+size_t pqi_result_rows(const pqr_result *res)
+{
+    return res ? (size_t)PQntuples(res->pg) : 0;
+}
+
+size_t pqi_result_columns(const pqr_result *res)
+{
+    return res ? (size_t)PQnfields(res->pg) : 0;
+}
+
+const char *pqi_result_column_name(const pqr_result *res, size_t column)
+{
+    return column < pqi_result_columns(res) ? PQfname(res->pg, (int)column) : NULL;
+}
+
 bool pqi_result_value(const pqr_result *res, size_t row, size_t column, struct pqi_value *out)
 {
-    const PGresult *pg = res ? res->pg : NULL;
-    if (row >= (size_t)PQntuples(pg) || column >= (size_t)PQnfields(pg))
+    if (row >= pqi_result_rows(res) || column >= pqi_result_columns(res))
         return false;
+    const PGresult *pg = res->pg;
     int r = (int)row, c = (int)column;
     *out = (struct pqi_value){.bytes = PQgetvalue(pg, r, c),
                               .len = PQgetlength(pg, r, c),

@@ -29,6 +29,12 @@ const char *pqi_result_tag(const pqr_result *res);
 /* Rows touched by INSERT, UPDATE, DELETE or MERGE; 0 for everything else. */
 int64_t pqi_result_affected(const pqr_result *res);
 
+size_t pqi_result_rows(const pqr_result *res);
+size_t pqi_result_columns(const pqr_result *res);
+
+/* NULL: there is no such column. */
+const char *pqi_result_column_name(const pqr_result *res, size_t column);
+
 /* The value at a place. False: there is no such place (or no result). */
 bool pqi_result_value(const pqr_result *res, size_t row, size_t column, struct pqi_value *out);
 

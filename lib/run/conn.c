@@ -1,0 +1,30 @@
+/* Connections of a node. */
+#include "conn.h"
+
+#include "parting.h"
+
+struct pqi_conn *pqi_conn_open(struct pqi_node *node)
+{
+    struct pqr *db = node->shard->db;
+    struct pqi_conn *c = pqi_conn_new(&node->dial, &node->resolver);
+    if (!c) {
+        pqi_pool_release(&node->pool);
+        return NULL;
+    }
+    c->born_ns = pqi_now_ns();
+    c->connect_until_ns = pqi_after_ms(c->born_ns, db->options->connect_timeout_ms);
+    c->generation = atomic_load(&node->pool.generation);
+    pqi_count(db, connects);
+    return c;
+}
+
+void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
+{
+    pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));
+}
+
+void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
+{
+    if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
+        pqi_conn_give_up(node, c);
+}

@@ -1,0 +1,16 @@
+/* Connections of a node, and the slots of its pool that they stand on. */
+#ifndef PQI_CONN_H
+#define PQI_CONN_H
+
+#include "state.h"
+
+/* Begins to connect; needs a slot of the pool and keeps it. NULL: no memory, the slot is released. */
+struct pqi_conn *pqi_conn_open(struct pqi_node *node);
+
+/* Parts with a connection; the slot is released when the server has let go of it too. */
+void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
+
+/* Back to the pool if provably clean, else given up. */
+void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c);
+
+#endif

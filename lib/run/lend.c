@@ -1,0 +1,63 @@
+/* Lending a connection to the application. */
+#include "lend.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "call.h"
+#include "conn.h"
+
+struct loan {
+    struct pqi_link link;
+    struct pqi_node *node;
+    struct pqi_conn *conn;
+    struct pg_conn *pg;
+};
+
+static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
+{
+    struct loan *loan = pqi_mem_new(sizeof *loan);
+    struct pg_conn *pg = loan ? pqi_conn_lend(c->conn) : NULL;
+    if (!pg) {
+        pqi_mem_free(loan);
+        c->keep = false;
+        return pqi_err(err, PQR_E_NOMEM, "%s: the connection cannot be lent", c->node->target->name);
+    }
+    c->conn->tainted = true;
+    *loan = (struct loan){.node = c->node, .conn = c->conn, .pg = pg};
+    pqi_list_append(&c->session->loans, &loan->link);
+    *out = pg;
+    return PQR_OK;
+}
+
+int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
+{
+    static const struct pqi_stmt read_only = {
+        .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
+        .sync = true};
+    struct pqi_call c;
+    pqi_call_init(&c, s, 0);
+    c.keep = true;
+    c.write = mode == PQR_LEND_WRITE;
+    c.stmts = &read_only;
+    c.n = c.write ? 0 : 1;
+    int code = pqi_call_run(&c);
+    if (err)
+        *err = c.err;
+    if (code == PQR_OK)
+        code = hand_over(&c, out, err);
+    pqi_call_end(&c);
+    return code;
+}
+
+void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)
+{
+    for (struct pqi_link *l = s->loans.next, *next; l != &s->loans; l = next) {
+        struct loan *loan = pqi_container(l, struct loan, link);
+        next = l->next;
+        if (pg && loan->pg != pg)
+            continue;
+        pqi_list_remove(l);
+        pqi_conn_give_up(loan->node, loan->conn);
+        pqi_mem_free(loan);
+    }
+}

@@ -1,0 +1,14 @@
+/* Lending a connection, exclusively, to the application. */
+#ifndef PQI_LEND_H
+#define PQI_LEND_H
+
+#include "session.h"
+
+struct pg_conn;
+
+int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *err);
+
+/* Closes a lent connection; NULL: all of the session's. */
+void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg);
+
+#endif

@@ -1,0 +1,107 @@
+/* Connections that were closed here and still count at their server. */
+#include "parting.h"
+
+#include "../base/mem.h"
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define PARTING_MS 10000
+
+struct parting {
+    struct pqi_link link;
+    struct pqi_pool *pool;
+    int fd;
+    int64_t until_ns;
+};
+
+struct pqi_partings {
+    pthread_mutex_t lock;
+    struct pqi_link list;
+    int epoll;
+    bool ended;
+};
+
+struct pqi_partings *pqi_partings_new(void)
+{
+    struct pqi_partings *p = pqi_mem_new(sizeof *p);
+    if (!p)
+        return NULL;
+    pthread_mutex_init(&p->lock, NULL);
+    pqi_list_init(&p->list);
+    p->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (p->epoll < 0) {
+        pqi_partings_free(p);
+        return NULL;
+    }
+    return p;
+}
+
+int pqi_partings_fd(const struct pqi_partings *p)
+{
+    return p->epoll;
+}
+
+void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd)
+{
+    struct parting *one = fd >= 0 ? pqi_mem_new(sizeof *one) : NULL;
+    pthread_mutex_lock(&p->lock);
+    bool keep = one && !p->ended;
+    if (keep) {
+        *one = (struct parting){
+            .pool = pool, .fd = fd, .until_ns = pqi_after_ms(pqi_now_ns(), PARTING_MS)};
+        pqi_list_append(&p->list, &one->link);
+        struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP};
+        epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev);
+    }
+    pthread_mutex_unlock(&p->lock);
+    if (keep)
+        return;
+    pqi_mem_free(one);
+    if (fd >= 0)
+        close(fd);
+    pqi_pool_release(pool);
+}
+
+/* The first that has parted, or has had its time, out of the list; NULL: none. */
+static struct parting *take_parted(struct pqi_partings *p, int64_t now_ns)
+{
+    struct parting *found = NULL;
+    pthread_mutex_lock(&p->lock);
+    for (struct pqi_link *l = p->list.next; l != &p->list && !found; l = l->next) {
+        struct parting *one = pqi_container(l, struct parting, link);
+        if (one->until_ns <= now_ns || pqi_parted(one->fd))
+            found = one;
+    }
+    if (found)
+        pqi_list_remove(&found->link);
+    pthread_mutex_unlock(&p->lock);
+    return found;
+}
+
+void pqi_partings_step(struct pqi_partings *p, int64_t now_ns)
+{
+    for (struct parting *one; (one = take_parted(p, now_ns));) {
+        close(one->fd);
+        pqi_pool_release(one->pool);
+        pqi_mem_free(one);
+    }
+}
+
+void pqi_partings_end(struct pqi_partings *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->ended = true;
+    pthread_mutex_unlock(&p->lock);
+    pqi_partings_step(p, PQI_FOREVER);
+}
+
+void pqi_partings_free(struct pqi_partings *p)
+{
+    if (!p)
+        return;
+    if (p->epoll >= 0)
+        close(p->epoll);
+    pthread_mutex_destroy(&p->lock);
+    pqi_mem_free(p);
+}

@@ -1,0 +1,110 @@
+/* What the living router is made of, and who guards what. Structures only. */
+#ifndef PQI_STATE_H
+#define PQI_STATE_H
+
+#include "../base/log.h"
+#include "../plan/follow.h"
+#include "../plan/options.h"
+#include "../plan/pick.h"
+#include "../plan/slot.h"
+#include "../wire/ask.h"
+#include "pool.h"
+
+#include <stdatomic.h>
+#include <pqrouter/admin.h>
+#include <sys/types.h>
+
+#define PQI_NODES_MAX 64 /* servers of one shard */
+
+/* What is known of a node: guarded by its shard's lock. */
+struct pqi_known {
+    struct pqi_report report;
+    struct pqi_stamp stamp;
+    struct pqi_lag lag;
+    uint64_t lsn;          /* written or replayed, when it answered last */
+    int64_t seen_ns;       /* when that was; 0: never */
+    int64_t latency_us;    /* -1: not measured */
+    int sightings;
+    char started[40];
+    struct pqi_trouble trouble; /* why it is not UP */
+};
+
+struct pqi_node {
+    struct pqi_shard *shard;
+    int index;
+    const struct pqi_target *target;
+    struct pqi_dial dial;
+    struct pqi_resolver resolver;
+    struct pqi_pool pool;
+    struct pqi_known known;
+    struct pqi_probe *probe; /* the monitor's */
+    _Atomic uint64_t calls;  /* segments answered */
+};
+
+struct pqi_shard {
+    struct pqr *db;
+    int number; /* PQI_STAMP_CONTROL: the control database */
+    char name[32];
+    struct pqi_node *nodes;
+    int n;
+    struct pqi_stamp_expected expected;
+
+    pthread_mutex_t lock; /* guards all below and the nodes' `known` */
+    bool in_use;          /* the monitor looks after it */
+    bool settled;         /* every node was heard of once, or had its time */
+    int64_t grace_until_ns;
+    int64_t round_due_ns;  /* when the monitor looks again */
+    struct pqi_follow follow;
+    int primary;           /* the last one beyond doubt; -1: none yet */
+    uint32_t timeline;     /* the highest of a primary */
+    uint64_t system_id;    /* 0: not known yet */
+    uint64_t segment_bytes;
+    struct pqi_history history;
+    struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
+
+    _Atomic uint64_t session_turn, call_turn;
+};
+
+/* Counters since the router opened. */
+#define PQI_COUNTERS(X)                                                                            \
+    X(reads) X(writes) X(transactions) X(batches) X(errors) X(retries) X(unknown) X(deadlines)     \
+    X(pool_timeouts) X(pool_full) X(connects) X(connects_failed) X(connections_lost) X(discarded)  \
+    X(fallback_reads) X(map_reloads)
+struct pqi_counters {
+#define X(name) _Atomic uint64_t name;
+    PQI_COUNTERS(X)
+#undef X
+};
+
+struct pqr {
+    _Atomic int refs; /* the application's, and one a session */
+    _Atomic pid_t pid; /* of the process that used it first; 0: not used yet */
+    struct pqi_options *options;
+    struct pqi_log log;
+    struct pqi_shard *shards; /* nshards, and behind them the control database if there is one */
+    int nshards;
+    int ngroups; /* nshards, plus one with a control database */
+
+    pthread_mutex_t map_lock;
+    struct pqi_map *map;       /* replaced whole; read under the lock */
+
+    struct pqi_monitor *monitor;
+    int monitor_flag; /* set: the monitor looks what is due */
+    struct pqi_partings *partings;
+
+    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the start of the monitor */
+    pthread_cond_t empty;
+    _Atomic int inside;        /* calls in flight */
+    _Atomic bool draining;     /* nothing new begins; open transactions go on */
+    _Atomic bool closing;      /* nothing enters any more */
+    _Atomic bool aborting;     /* every call ends now */
+    int abort_flag;            /* readable when it is so */
+    struct pqi_link open_txs;
+
+    struct pqi_counters counters;
+};
+
+#define pqi_count(db, name) \
+    atomic_fetch_add_explicit(&(db)->counters.name, 1, memory_order_relaxed)
+
+#endif

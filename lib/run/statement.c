@@ -1,0 +1,149 @@
+/* Reads, writes and batches of a session. */
+#include "statement.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "../plan/guard.h"
+#include "../wire/result.h"
+#include "call.h"
+
+/* A read runs read-only wherever it lands, also on a replica that is promoted meanwhile. It ends
+ * with the segment, and inside it cannot be switched off: a snapshot was taken already.
+ * https://www.postgresql.org/docs/15/sql-set-transaction.html */
+static const char read_only_sql[] =
+    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
+
+/* ---- What a caller sends -------------------------------------------------------------------- */
+
+static int check_query(const pqr_query *q, enum pqi_place place, pqr_error *err)
+{
+    char why[256];
+    int code = pqi_sql_check(q->sql, err);
+    if (code == PQR_OK && pqi_guard(q->sql, place, why, sizeof why) == PQI_REFUSE)
+        code = pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "", q->name ? ": " : "", why);
+    return code;
+}
+
+static void free_params(struct pqi_stmt *stmts, int n)
+{
+    for (int i = 0; i < n; i++)
+        pqi_params_free(stmts[i].params);
+}
+
+static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place, pqr_error *err)
+{
+    struct pqi_params *params = NULL;
+    int code = check_query(q, place, err);
+    if (code == PQR_OK)
+        code = pqi_params_bind(&params, q->params, q->nparams, false, err);
+    *stmt = (struct pqi_stmt){.sql = q->sql, .params = params, .binary = q->binary_result != 0};
+    return code;
+}
+
+/* The answer's result, or USAGE when its command tag shows that the statement was not what this
+ * place allows: then the connection is not used again either. */
+static int take_result(struct pqi_call *c, int i, enum pqi_place place, pqr_result **out,
+                       pqr_error *err)
+{
+    const char *tag = pqi_answer_tag(&c->conn->answers[i]);
+    if (!pqi_tag_allowed(tag, place)) {
+        c->conn->tainted = true;
+        return pqi_err(err, PQR_E_USAGE, "%s: a statement that answers %s is not a read: send it with "
+                       "pqr_write or in a transaction", c->node->target->name, tag);
+    }
+    *out = pqi_result_new(pqi_conn_take(c->conn, i), c->node->target->name);
+    return *out ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for a result");
+}
+
+static int finish(struct pqi_call *c, enum pqi_place place, pqr_result **res, pqr_error *err)
+{
+    int code = pqi_call_run(c);
+    if (err)
+        *err = c->err;
+    int taken = 0;
+    for (; code == PQR_OK && res && taken < c->count; taken += code == PQR_OK)
+        code = take_result(c, c->first + taken, place, &res[taken], err);
+    if (code != PQR_OK)
+        for (int i = 0; i < taken; i++) {
+            pqi_result_unref(res[i]);
+            res[i] = NULL;
+        }
+    pqi_call_end(c);
+    return code;
+}
+
+/* ---- Reads and writes ----------------------------------------------------------------------- */
+
+/* Fills [read only][the caller's …][position], one segment. */
+static int build_read(struct pqi_call *c, struct pqi_stmt *stmts, const pqr_query *const *q, int n,
+                      pqr_error *err)
+{
+    stmts[0] = (struct pqi_stmt){.sql = read_only_sql};
+    c->first = 1;
+    for (int i = 0; i < n; i++) {
+        int code = bind(&stmts[1 + i], q[i], PQI_IN_READ, err);
+        c->count++;
+        if (code != PQR_OK && err)
+            err->index = n > 1 ? i : -1;
+        if (code != PQR_OK)
+            return code;
+    }
+    c->n = 1 + n;
+    if (c->level != PQR_LEVEL_ANY && pqi_session_tracks(c->session)) {
+        c->position = c->n++;
+        stmts[c->position] = (struct pqi_stmt){.sql = pqi_ask_position_sql};
+    }
+    stmts[c->n - 1].sync = true;
+    c->stmts = stmts;
+    return PQR_OK;
+}
+
+int pqi_read(struct pqr_session *s, const pqr_query *const *q, size_t n, pqr_result **res,
+             pqr_error *err)
+{
+    struct pqi_stmt few[8], *stmts = few;
+    if (n + 2 > sizeof few / sizeof *few)
+        stmts = pqi_mem_array(n + 2, sizeof *stmts);
+    if (!stmts)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
+    struct pqi_call c;
+    pqi_call_init(&c, s, q[0]->deadline_ms);
+    c.level = (enum pqr_level)q[0]->level;
+    c.name = q[0]->name;
+    int code = build_read(&c, stmts, q, (int)n, err);
+    if (code == PQR_OK)
+        code = finish(&c, PQI_IN_READ, res, err);
+    else
+        pqi_call_end(&c);
+    free_params(stmts + 1, c.count);
+    if (stmts != few)
+        pqi_mem_free(stmts);
+    return code;
+}
+
+int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err)
+{
+    struct pqi_call c;
+    enum pqi_place place = q->alone ? PQI_IN_ALONE : PQI_IN_WRITE;
+    struct pqi_stmt stmts[2];
+    pqi_call_init(&c, s, q->deadline_ms);
+    int code = bind(&stmts[0], q, place, err);
+    stmts[0].sync = true;
+    stmts[0].alone = q->alone != 0;
+    c.write = true;
+    c.stmts = stmts;
+    c.n = c.count = 1;
+    c.name = q->name;
+    if (pqi_session_tracks(s)) {
+        /* Behind the commit, with a Sync of its own: where this write can be read from. */
+        stmts[1] = (struct pqi_stmt){.sql = pqi_ask_position_sql, .sync = true};
+        c.position = 1;
+        c.n = 2;
+    }
+    if (code == PQR_OK)
+        code = finish(&c, place, res, err);
+    else
+        pqi_call_end(&c);
+    free_params(stmts, 1);
+    return code;
+}

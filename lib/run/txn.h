@@ -1,0 +1,32 @@
+/* Transactions: one connection, exclusively, from BEGIN to its end. */
+#ifndef PQI_TXN_H
+#define PQI_TXN_H
+
+#include "session.h"
+
+struct pqr_tx {
+    struct pqi_link of_session, of_db;
+    struct pqr_session *session;
+    struct pqi_node *node;
+    struct pqi_conn *conn; /* NULL: lost, or taken by pqr_close; guarded by db->gate_lock */
+    bool read_only;
+    int32_t isolation;
+    int64_t deadline_ms;
+    bool lost;             /* the connection went away: nothing of it happened */
+    char sqlstate[8];      /* of its first failure; "": none */
+};
+
+int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out, pqr_error *err);
+int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
+int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err);
+void pqi_tx_rollback(struct pqr_tx *tx);
+int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
+                    pqr_error *err);
+
+/* Rolls back what a session has left open. */
+void pqi_tx_rollback_all(struct pqr_session *s);
+
+/* After pqr_close: takes away the connections of transactions that the application left open. */
+void pqi_tx_cut_all(struct pqr *db);
+
+#endif
