@@ -217,6 +217,7 @@ static void begin_connect(struct pqi_call *c)
         return;
     }
     c->state = PQI_CALL_CONNECT;
+    connect_step(c, 0); /* it may have failed at once */
 }
 
 /* ---- Getting a connection ------------------------------------------------------------------- */
@@ -587,7 +588,9 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         hope_step(c, now);
     else if (c->state == PQI_CALL_PAUSE && (aborted(c) || now >= c->until_ns))
         pause_late(c);
-    else if (c->state == PQI_CALL_PLACE || c->state == PQI_CALL_PAUSE)
+    else if (c->state == PQI_CALL_PAUSE)
+        place(c);
+    while (c->state == PQI_CALL_PLACE) /* at first, and for each rerun that need not wait */
         place(c);
     bool fd = on_conn(c);
     return (struct pqi_want){.done = c->state == PQI_CALL_DONE,

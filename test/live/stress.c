@@ -11,7 +11,7 @@
 #define THREADS 64
 #define TENANTS 50
 
-static char tenant_names[TENANTS][16];
+static char tenant_names[TENANTS][24];
 
 struct load {
     pqr *db;

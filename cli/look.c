@@ -1,0 +1,104 @@
+/* A look at every server. */
+#include "look.h"
+
+#include "environment.h"
+#include "memory.h"
+#include "say.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* A replica's lag is known a few rounds after its primary; without a primary it never is. */
+#define LAGS_MS 1500
+#define ROUND_MS 10
+
+int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void sleep_ms(int64_t ms)
+{
+    struct timespec t = {.tv_sec = (time_t)(ms / 1000), .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+int open_router(const struct cli *cli, pqr **db)
+{
+    pqr_error err;
+    if (pqr_open(db, PQR_OPTIONS(.env = environment_list(cli->env)), &err) == PQR_OK)
+        return CLI_OK;
+    return say_error(cli, &err);
+}
+
+/* ---- Looking -------------------------------------------------------------------------------- */
+
+void look_again(pqr *db, struct look *look)
+{
+    int n = pqr_health(db, NULL, 0, sizeof *look->nodes);
+    if (n < 0)
+        return;
+    look->nodes = more_memory(look->nodes, (size_t)n, sizeof *look->nodes);
+    look->n = n;
+    pqr_health(db, look->nodes, (size_t)n, sizeof *look->nodes);
+}
+
+void look_free(struct look *look)
+{
+    free(look->nodes);
+    *look = (struct look){0};
+}
+
+static bool looked_at(const pqr_node_health *h, bool with_lag)
+{
+    if (h->state == PQR_NODE_UNKNOWN || h->state == PQR_NODE_SUSPECT)
+        return false;
+    return h->state == PQR_NODE_DOWN || h->role == PQR_ROLE_PRIMARY || h->lag_ms >= 0 || !with_lag;
+}
+
+int look_at_all(const struct cli *cli, pqr *db, int64_t timeout_ms, struct look *out)
+{
+    int64_t begun = now_ms();
+    pqr_error err;
+    int code = pqr_ready(db, 0, &err); /* begins to look at every shard */
+    if (code == PQR_E_NOMEM || code == PQR_E_BUG)
+        return say_error(cli, &err);
+    for (bool all = false; !all;) {
+        int64_t passed = now_ms() - begun;
+        look_again(db, out);
+        all = true;
+        for (int i = 0; i < out->n; i++)
+            all &= looked_at(&out->nodes[i], passed < LAGS_MS);
+        if (!all && passed >= timeout_ms)
+            break;
+        if (!all)
+            sleep_ms(ROUND_MS);
+    }
+    return CLI_OK;
+}
+
+/* ---- Names ---------------------------------------------------------------------------------- */
+
+const char *state_name(int state)
+{
+    static const char *const names[] = {"unknown", "up", "suspect", "down"};
+    return state >= 0 && state < 4 ? names[state] : "unknown";
+}
+
+const char *role_name(int role)
+{
+    static const char *const names[] = {"unknown", "primary", "replica"};
+    return role >= 0 && role < 3 ? names[role] : "unknown";
+}
+
+const char *shard_name(int shard, char *buf, size_t size)
+{
+    if (shard < 0)
+        return "control";
+    snprintf(buf, size, "%d", shard);
+    return buf;
+}

@@ -1,0 +1,415 @@
+/* Where reads go: who is eligible, how they are dealt, what a session is promised. The server
+ * itself says who served (its cluster_name); pqr_source must agree. Fleet: one shard, two replicas. */
+#include "live.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define P "shard0/primary"
+#define R1 "shard0/replica1"
+#define R2 "shard0/replica2"
+#define QUICK "DB_HEALTH_INTERVAL=100ms"
+
+/* ---- Dealing -------------------------------------------------------------------------------- */
+
+struct tally {
+    pqr *db;
+    int sessions;
+    _Atomic int at[3], failed; /* primary, replica1, replica2 */
+};
+
+static int index_of(const char *node)
+{
+    return strcmp(node, P) == 0 ? 0 : strcmp(node, R1) == 0 ? 1 : 2;
+}
+
+static void *open_sessions(void *arg)
+{
+    struct tally *t = arg;
+    for (int i = 0; i < t->sessions; i++)
+        atomic_fetch_add(&t->at[index_of(served_by(t->db, "acme", PQR_LEVEL_SESSION))], 1);
+    return NULL;
+}
+
+static void deal(struct tally *t, int threads)
+{
+    pthread_t thread[64];
+    for (int i = 0; i < threads; i++)
+        pthread_create(&thread[i], NULL, open_sessions, t);
+    for (int i = 0; i < threads; i++)
+        pthread_join(thread[i], NULL);
+    print_message("%d on the primary, %d and %d on the replicas\n", t->at[0], t->at[1], t->at[2]);
+}
+
+static void a_thousand_sessions_are_dealt_evenly_over_the_replicas(void **state)
+{
+    struct tally t = {.db = *state, .sessions = 1024 / 64};
+    deal(&t, 64);
+    assert_int_equal(t.at[0], 0);
+    assert_in_range(t.at[1], 460, 564);
+    assert_in_range(t.at[2], 460, 564);
+}
+
+static void a_session_stays_on_its_replica(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    char first[32] = "";
+    for (int i = 0; i < 20; i++) {
+        pqr_result *res;
+        OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('cluster_name')"), &res, &live_error));
+        if (i == 0)
+            snprintf(first, sizeof first, "%s", pqr_text(res, 0, 0));
+        assert_string_equal(pqr_text(res, 0, 0), first);
+        pqr_result_free(res);
+    }
+    assert_string_not_equal(first, P);
+    pqr_session_close(s);
+}
+
+static void reads_of_level_any_alternate_call_by_call(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    char last[32] = "";
+    for (int i = 0; i < 20; i++) {
+        pqr_result *res;
+        OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('cluster_name')", .level = PQR_LEVEL_ANY), &res,
+                    &live_error));
+        assert_string_not_equal(pqr_source(res), last);
+        assert_string_equal(pqr_source(res), pqr_text(res, 0, 0));
+        snprintf(last, sizeof last, "%s", pqr_source(res));
+        pqr_result_free(res);
+    }
+    pqr_session_close(s);
+}
+
+static void reads_of_level_primary_go_to_the_primary(void **state)
+{
+    for (int i = 0; i < 4; i++)
+        assert_string_equal(served_by(*state, "acme", PQR_LEVEL_PRIMARY), P);
+}
+
+static void the_read_preference_decides_which_role_serves(void **state)
+{
+    (void)state;
+    pqr *primary = READY_ROUTER("DB_READ_PREFERENCE=primary");
+    pqr *preferred = READY_ROUTER("DB_READ_PREFERENCE=primary_preferred");
+    pqr *replica = READY_ROUTER("DB_READ_PREFERENCE=replica");
+    for (int i = 0; i < 4; i++) {
+        assert_string_equal(served_by(primary, "acme", PQR_LEVEL_SESSION), P);
+        assert_string_equal(served_by(preferred, "acme", PQR_LEVEL_SESSION), P);
+        assert_string_not_equal(served_by(replica, "acme", PQR_LEVEL_SESSION), P);
+    }
+    pqr_close(primary, 0);
+    pqr_close(preferred, 0);
+    pqr_close(replica, 0);
+}
+
+static void roles_come_from_the_servers_not_from_the_variables(void **state)
+{
+    (void)state;
+    char as_primary[512], as_replica[512];
+    snprintf(as_primary, sizeof as_primary, "DATABASE_PRIMARY_URL=%s", getenv("DATABASE_REPLICA_1_URL"));
+    snprintf(as_replica, sizeof as_replica, "DATABASE_REPLICA_1_URL=%s", getenv("DATABASE_PRIMARY_URL"));
+    pqr *db = READY_ROUTER(as_primary, as_replica);
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select current_setting('cluster_name')"), &res, &live_error));
+    assert_string_equal(pqr_text(res, 0, 0), P);
+    assert_string_equal(pqr_source(res), "shard0/replica1"); /* its name is its variable's */
+    pqr_result_free(res);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- What a session is promised -------------------------------------------------------------- */
+
+static void a_session_reads_its_own_writes(void **state)
+{
+    for (int round = 0; round < 100; round++) {
+        pqr_session *s = live_session(*state, "acme");
+        pqr_result *res;
+        OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ($1) returning id",
+                                  PQR_PARAMS(PQR_INT64(round))), &res, &live_error));
+        int64_t id = pqr_int64(res, 0, 0);
+        pqr_result_free(res);
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where id = $1", PQR_PARAMS(PQR_INT64(id))), &res,
+                    &live_error));
+        assert_int_equal(pqr_int64(res, 0, 0), 1);
+        pqr_result_free(res);
+        pqr_session_close(s);
+    }
+}
+
+static void a_session_returns_to_a_replica_once_that_has_its_write(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values (7000)"), NULL, &live_error));
+    const char *source = P;
+    pqr_result *res = NULL;
+    for (int64_t until = live_now_ms() + 5000; strcmp(source, P) == 0 && live_now_ms() < until; live_sleep_ms(10)) {
+        pqr_result_free(res);
+        OK(pqr_read(s, PQR_QUERY(.sql = "select max(body) from note"), &res, &live_error));
+        assert_int_equal(pqr_int64(res, 0, 0), 7000);
+        source = pqr_source(res);
+    }
+    assert_string_not_equal(source, P);
+    pqr_result_free(res);
+    pqr_session_close(s);
+}
+
+static void a_session_does_not_go_back_in_time_when_its_replica_leaves(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=60", "DB_MAX_REPLICA_LAG_BYTES=0");
+    fleet("pause-replay " R2);
+    ask(P, "insert into note(body) values (99000)");
+    EVENTUALLY(5000, ask_number(R1, "select count(*) from note where body = 99000") == 1);
+    pqr_session *s = NULL;
+    pqr_result *res = NULL;
+    /* A session on replica1 sees the row; replica2, which has not replayed it, is within limits. */
+    for (bool there = false; !there;) {
+        pqr_session_close(s);
+        s = live_session(db, "acme");
+        pqr_result_free(res);
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res, &live_error));
+        there = strcmp(pqr_source(res), R1) == 0;
+    }
+    assert_int_equal(pqr_int64(res, 0, 0), 1);
+    pqr_result_free(res);
+    fleet("kill " R1);
+    for (int i = 0; i < 10; i++) {
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res, &live_error));
+        assert_int_equal(pqr_int64(res, 0, 0), 1);
+        assert_string_equal(pqr_source(res), P);
+        pqr_result_free(res);
+    }
+    pqr_session_close(s);
+    fleet("start " R1);
+    fleet("resume-replay " R2);
+    EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
+    ask(P, "delete from note where body = 99000");
+    pqr_close(db, 0);
+}
+
+static void a_read_that_writes_fails_on_every_node(void **state)
+{
+    static const char *const statements[] = {
+        "insert into note(body) values (1)",
+        "with gone as (delete from note returning 1) select count(*) from gone",
+        "select nextval('note_id_seq')",
+        "create table nope (x int)",
+        "select id from note for update",
+    };
+    static const char *const preferences[] = {"DB_READ_PREFERENCE=primary", "DB_READ_PREFERENCE=replica"};
+    (void)state;
+    for (int p = 0; p < 2; p++) {
+        pqr *db = READY_ROUTER(preferences[p]);
+        for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+            for (int turn = 0; turn < 2; turn++) {
+                pqr_session *s = live_session(db, "acme");
+                FAILS(PQR_E_READ_ONLY, pqr_read(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+                assert_string_equal(live_error.sqlstate, "25006");
+                assert_non_null(strstr(live_error.message, "pqr_write"));
+                assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
+                pqr_session_close(s);
+            }
+        pqr_close(db, 0);
+    }
+}
+
+/* ---- Lag ------------------------------------------------------------------------------------ */
+
+static void write_a_bit(void)
+{
+    ask(P, "insert into note(body) values (0)");
+}
+
+static void a_replica_with_replay_paused_is_left_out_and_comes_back(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1");
+    fleet("pause-replay " R1);
+    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until; live_sleep_ms(50))
+        write_a_bit();
+    assert_false(serves_reads(db, R1));
+    for (int i = 0; i < 20; i++) {
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R2);
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R2);
+    }
+    assert_non_null(strstr(health_of(db, R1).why, "lags"));
+    fleet("resume-replay " R1);
+    EVENTUALLY(5000, serves_reads(db, R1));
+    pqr_close(db, 0);
+}
+
+static void a_replica_that_lags_by_bytes_is_left_out(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=100000");
+    fleet("pause-replay " R2);
+    ask(P, "insert into note(body) select 0 from generate_series(1, 5000)");
+    EVENTUALLY(5000, !serves_reads(db, R2));
+    assert_true(health_of(db, R2).lag_bytes > 100000);
+    assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R1);
+    fleet("resume-replay " R2);
+    EVENTUALLY(5000, serves_reads(db, R2));
+    pqr_close(db, 0);
+}
+
+static void a_replica_whose_receiver_is_cut_ages_out_and_comes_back(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1");
+    fleet("cut-receiver " R1);
+    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until; live_sleep_ms(50))
+        write_a_bit();
+    assert_false(serves_reads(db, R1));
+    assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R2);
+    fleet("join-receiver " R1);
+    EVENTUALLY(10000, serves_reads(db, R1));
+    pqr_close(db, 0);
+}
+
+static void an_idle_primary_leaves_no_replica_out_also_when_wal_is_switched(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1", "DB_MAX_REPLICA_LAG_BYTES=1000000");
+    EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
+    for (int i = 0; i < 150; i++) {
+        if (i % 40 == 20) {
+            /* A switch moves the position by up to a segment: only while that is replayed, a moment,
+             * may a replica seem behind. */
+            fleet("sql " P " 'select pg_switch_wal()'");
+            EVENTUALLY(2000, serves_reads(db, R1) && serves_reads(db, R2));
+        }
+        assert_true(serves_reads(db, R1));
+        assert_true(serves_reads(db, R2));
+        live_sleep_ms(100);
+    }
+    assert_int_equal(health_of(db, R1).lag_bytes, 0);
+    assert_int_equal(health_of(db, R2).lag_ms, 0);
+    pqr_close(db, 0);
+}
+
+/* Before the first answer a router has seen nothing of the primary's past. */
+static void a_replica_that_is_behind_at_process_start_is_not_read(void **state)
+{
+    (void)state;
+    fleet("pause-replay " R1);
+    write_a_bit();
+    EVENTUALLY(5000, ask_number(R2, "select pg_last_wal_replay_lsn() >= '%s'::pg_lsn",
+                                ask(P, "select pg_current_wal_lsn()")) == 0);
+    for (int i = 0; i < 3; i++) {
+        pqr *db = READY_ROUTER(QUICK);
+        for (int j = 0; j < 4; j++)
+            assert_string_not_equal(served_by(db, "acme", PQR_LEVEL_ANY), R1);
+        pqr_close(db, 0);
+    }
+    fleet("resume-replay " R1);
+}
+
+static void the_first_read_of_a_process_goes_to_a_replica_already(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 5; i++) {
+        pqr *db = ROUTER(QUICK);
+        assert_string_not_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
+        pqr_close(db, 0);
+    }
+}
+
+/* ---- Servers that leave --------------------------------------------------------------------- */
+
+static void with_both_replicas_gone_the_primary_answers_and_back_again(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK);
+    assert_string_not_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
+    fleet("kill " R1);
+    for (int i = 0; i < 10; i++)
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R2);
+    fleet("kill " R2);
+    for (int i = 0; i < 10; i++)
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
+    fleet("start " R1);
+    EVENTUALLY(10000, serves_reads(db, R1));
+    assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R1);
+    fleet("start " R2);
+    EVENTUALLY(10000, serves_reads(db, R2));
+    pqr_close(db, 0);
+}
+
+static void a_frozen_replica_is_left_out_and_comes_back(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK);
+    fleet("stop " R1);
+    EVENTUALLY(5000, !serves_reads(db, R1));
+    for (int i = 0; i < 10; i++)
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R2);
+    fleet("cont " R1);
+    EVENTUALLY(10000, serves_reads(db, R1));
+    pqr_close(db, 0);
+}
+
+static void sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns(void **state)
+{
+    (void)state;
+    struct tally t = {.db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1"), .sessions = 20};
+    fleet("kill " R2);
+    deal(&t, 32);
+    assert_int_equal(t.at[0], 0);
+    assert_int_equal(t.at[1], 640);
+    fleet("start " R2);
+    EVENTUALLY(10000, serves_reads(t.db, R2));
+    t.at[1] = 0;
+    deal(&t, 32);
+    assert_int_equal(t.at[0], 0);
+    assert_in_range(t.at[1], 288, 352);
+    assert_in_range(t.at[2], 288, 352);
+    pqr_close(t.db, 0);
+}
+
+static int open_router(void **state)
+{
+    ask(P, "create table if not exists note(id bigserial primary key, body bigint)");
+    pqr *db = READY_ROUTER(QUICK);
+    EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
+    *state = db;
+    return 0;
+}
+
+static int close_router(void **state)
+{
+    pqr_close(*state, 1000);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_thousand_sessions_are_dealt_evenly_over_the_replicas),
+        cmocka_unit_test(a_session_stays_on_its_replica),
+        cmocka_unit_test(reads_of_level_any_alternate_call_by_call),
+        cmocka_unit_test(reads_of_level_primary_go_to_the_primary),
+        cmocka_unit_test(the_read_preference_decides_which_role_serves),
+        cmocka_unit_test(roles_come_from_the_servers_not_from_the_variables),
+        cmocka_unit_test(a_session_reads_its_own_writes),
+        cmocka_unit_test(a_session_returns_to_a_replica_once_that_has_its_write),
+        cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),
+        cmocka_unit_test(a_read_that_writes_fails_on_every_node),
+        cmocka_unit_test(a_replica_with_replay_paused_is_left_out_and_comes_back),
+        cmocka_unit_test(a_replica_that_lags_by_bytes_is_left_out),
+        cmocka_unit_test(a_replica_whose_receiver_is_cut_ages_out_and_comes_back),
+        cmocka_unit_test(an_idle_primary_leaves_no_replica_out_also_when_wal_is_switched),
+        cmocka_unit_test(a_replica_that_is_behind_at_process_start_is_not_read),
+        cmocka_unit_test(the_first_read_of_a_process_goes_to_a_replica_already),
+        cmocka_unit_test(with_both_replicas_gone_the_primary_answers_and_back_again),
+        cmocka_unit_test(a_frozen_replica_is_left_out_and_comes_back),
+        cmocka_unit_test(sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns),
+    };
+    return cmocka_run_group_tests(tests, open_router, close_router);
+}
