@@ -25,7 +25,8 @@ static const struct flag {
     {"watch", "S", IS_SECONDS, AT(watch_ms), 0, "show it anew every S seconds, until Ctrl-C"},
     {"sql", NULL, IS_SWITCH, AT(sql), 0, "print the SQL instead of running it"},
     {"write", NULL, IS_SWITCH, AT(write), 0, "run it on the primary, and commit it"},
-    {"control", NULL, IS_SWITCH, AT(control), 0, "on the control database; then there is no TENANT"},
+    {"control", NULL, IS_SWITCH, AT(control), 0,
+     "on the control database; then there is no TENANT"},
     {"param", "TEXT", IS_TEXTS, AT(params), 0, "the next of $1, $2, …; may be repeated"},
     {"level", "LEVEL", IS_TEXT, AT(level), 0, "how fresh: session (as is usual), any, primary"},
     {"deadline", "MS", IS_MS, AT(deadline_ms), 0, "give up after this many milliseconds"},
@@ -89,8 +90,9 @@ static int take(struct args *args, const struct command *command, const struct f
     case IS_MS:
         if (read_time(value, flag->kind == IS_MS ? 1 : 1000, field))
             return CLI_OK;
-        return say_usage(command, "--%s takes a number of %sseconds, such as %s, not \"%s\"", flag->name,
-                         flag->kind == IS_MS ? "milli" : "", flag->kind == IS_MS ? "500" : "2.5", value);
+        return say_usage(command, "--%s takes a number of %sseconds, such as %s, not \"%s\"",
+                         flag->name, flag->kind == IS_MS ? "milli" : "",
+                         flag->kind == IS_MS ? "500" : "2.5", value);
     }
     return CLI_OK;
 }
@@ -109,7 +111,8 @@ int args_read(struct args *args, const struct command *command, int argc, char *
     for (const struct flag *f = flags; f < flags + FLAGS; f++)
         if (taken(command, f)) {
             of[n] = f;
-            options[n++] = (struct option){f->name, f->value ? required_argument : no_argument, NULL, 0};
+            options[n++] = (struct option){f->name, f->value ? required_argument : no_argument,
+                                           NULL, 0};
         }
     optind = 0; /* from the beginning, also the second time */
     opterr = 0;
@@ -127,7 +130,8 @@ int args_read(struct args *args, const struct command *command, int argc, char *
         else if (optopt > 0)
             status = say_usage(command, "unknown option -%c", optopt);
         else
-            status = refuse(command, "unknown option, or one that takes no value:", argv[optind - 1]);
+            status = refuse(command,
+                            "unknown option, or one that takes no value:", argv[optind - 1]);
     }
     args->rest = argv + optind;
     args->nrest = argc - optind;
@@ -146,5 +150,6 @@ void args_help(FILE *out, const struct command *command)
     for (const struct flag *f = flags; f < flags + FLAGS; f++)
         if (taken(command, f))
             fprintf(out, "  --%s%s%-*s  %s\n", f->name, f->value ? " " : "",
-                    (int)(16 - strlen(f->name) - (f->value ? 1 : 0)), f->value ? f->value : "", f->help);
+                    (int)(16 - strlen(f->name) - (f->value ? 1 : 0)), f->value ? f->value : "",
+                    f->help);
 }

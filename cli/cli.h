@@ -46,7 +46,7 @@ struct command {
     int (*run)(struct cli *cli);
 };
 
-extern const struct command cmd_check, cmd_env, cmd_init, cmd_pin, cmd_topology, cmd_route, cmd_slot,
-    cmd_query, cmd_docs;
+extern const struct command cmd_check, cmd_env, cmd_init, cmd_pin, cmd_topology, cmd_route,
+    cmd_slot, cmd_query, cmd_docs;
 
 #endif

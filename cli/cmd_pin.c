@@ -28,12 +28,13 @@ static void print(const struct cli *cli, const pqr_route *was, const pqr_route *
     }
     text_print(stdout, tenant);
     printf(" is pinned to shard %d (before: shard %d, %s).\n", now->shard, was->shard,
-           was->pinned ? "also pinned" : "by its slot");
+           was->pinned ? "by a pin" : "by its slot");
     if (stays)
         puts("It was there already: nothing changes for its rows.");
     else
-        printf("No rows were moved: what it has on shard %d stays there, and is not seen any more.\n",
-               was->shard);
+        printf(
+            "No rows were moved: what it has on shard %d stays there, and is not seen any more.\n",
+            was->shard);
 }
 
 static bool read_shard(const char *text, int *shard)
@@ -77,8 +78,9 @@ const struct command cmd_pin = {
     .name = "pin",
     .takes = "TENANT SHARD",
     .purpose = "let a tenant live on a shard, whatever its slot says",
-    .about = "Writes the pin into every shard's map, under a new version of it; running processes follow\n"
-             "within DB_HEALTH_INTERVAL. Moves no rows: pin a tenant before it has any. Waits at most 30 s.\n",
+    .about =
+        "Writes the pin into every shard's map, under a new version of it; running processes follow\n"
+        "within DB_HEALTH_INTERVAL. Moves no rows: pin a tenant before it has any. Waits at most 30 s.\n",
     .example = "  pqrouter pin acme 1\n",
     .flags = "timeout",
     .least = 2,

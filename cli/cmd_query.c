@@ -21,6 +21,10 @@ struct statement {
 static void print_rows(const pqr_result *res)
 {
     size_t columns = pqr_columns(res);
+    if (columns == 0) {
+        printf("(%zu row%s)\n", pqr_rows(res), pqr_rows(res) == 1 ? "" : "s");
+        return;
+    }
     const char **titles = get_memory(columns, sizeof *titles);
     for (size_t i = 0; i < columns; i++)
         titles[i] = pqr_column_name(res, i);
@@ -109,9 +113,11 @@ static int run_statement(const struct cli *cli, pqr *db, const struct statement 
     int code = pqr_session_open(db, PQR_SESSION(.tenant = s->tenant), &session, &err);
     if (code == PQR_OK)
         code = (s->write ? pqr_write : pqr_read)(session, &s->query, &res, &err);
-    if (code != PQR_OK)
+    if (code != PQR_OK) {
         status = say_error(cli, &err);
-    else if (cli->args.json)
+        if (!s->write && (code == PQR_E_READ_ONLY || strstr(err.message, "pqr_write")))
+            say("what to do: run it with --write, if it may change something");
+    } else if (cli->args.json)
         print_json(res);
     else
         print_answer(res, s->write);
@@ -135,8 +141,9 @@ static int read_statement(const struct cli *cli, struct statement *s)
     const struct args *a = &cli->args;
     int wanted = a->control ? 1 : 2, level = read_level(a->level);
     if (a->nrest != wanted)
-        return say_usage(cli->command, a->control ? "with --control there is no TENANT, only the SQL"
-                                                  : "query takes TENANT SQL: the SQL is missing");
+        return say_usage(cli->command, a->control
+                                           ? "with --control there is no TENANT, only the SQL"
+                                           : "query takes TENANT SQL: the SQL is missing");
     if (level < 0)
         return say_usage(cli->command, "--level is session, any or primary, not \"%s\"", a->level);
     if (a->level && a->write)
@@ -175,10 +182,11 @@ const struct command cmd_query = {
     .name = "query",
     .takes = "TENANT SQL",
     .purpose = "run a statement where the application's would run, and tell where",
-    .about = "Runs one statement for a tenant and prints its rows and the server that answered. It is a read,\n"
-             "which may not change anything, unless --write is given. Parameters are texts: cast where\n"
-             "the server cannot tell their types ($1::int). NULL is shown as [null]. Without shards, TENANT\n"
-             "may be -. Put -- before what begins with a dash.\n",
+    .about =
+        "Runs one statement for a tenant and prints its rows and the server that answered. It is a read,\n"
+        "which may not change anything, unless --write is given. Parameters are texts: cast where\n"
+        "the server cannot tell their types ($1::int). NULL is shown as [null]. Without shards, TENANT\n"
+        "may be -. Put -- before what begins with a dash.\n",
     .example = "  pqrouter query acme 'select id, body from note where id = $1' --param 42\n"
                "  pqrouter query acme --write 'delete from note'\n",
     .flags = "write control param level deadline",

@@ -136,7 +136,8 @@ static int run(struct cli *cli)
     if (status != CLI_OK)
         return status;
     int64_t timeout_ms = cli->args.timeout_ms > 0 ? cli->args.timeout_ms : TIMEOUT_MS;
-    if (pqr_route_tenant(db, a.tenant, strlen(a.tenant), timeout_ms, &a.route, sizeof a.route, &err) != PQR_OK) {
+    if (pqr_route_tenant(db, a.tenant, strlen(a.tenant), timeout_ms, &a.route, sizeof a.route,
+                         &err) != PQR_OK) {
         status = say_error(cli, &err);
     } else {
         look_again(db, &a.look);
@@ -156,10 +157,11 @@ const struct command cmd_route = {
     .name = "route",
     .takes = "TENANT",
     .purpose = "tell where a tenant's calls go now, and why",
-    .about = "Tells the tenant's slot and shard and what decided it (the shard map, a pin, or the formula\n"
-             "while no shard is stamped), which server would take a write, which one a new session's read,\n"
-             "and for each server why. Touches no table of the tenant's. Waits at most 5 s for servers that\n"
-             "do not answer.\n",
+    .about =
+        "Tells the tenant's slot and shard and what decided it (the shard map, a pin, or the formula\n"
+        "while no shard is stamped), which server would take a write, which one a new session's read,\n"
+        "and for each server why. Touches no table of the tenant's. Waits at most 5 s for servers that\n"
+        "do not answer.\n",
     .example = "  pqrouter route acme\n",
     .flags = "timeout",
     .least = 1,

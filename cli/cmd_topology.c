@@ -4,7 +4,6 @@
 #include "say.h"
 #include "table.h"
 
-#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -15,14 +14,6 @@
 
 /* ---- One picture ---------------------------------------------------------------------------- */
 
-static void known(struct table *t, int64_t number)
-{
-    if (number >= 0)
-        table_cellf(t, "%" PRId64, number);
-    else
-        table_cell(t, "");
-}
-
 static void add_row(struct table *t, const pqr_node_health *h)
 {
     char shard[16];
@@ -31,24 +22,20 @@ static void add_row(struct table *t, const pqr_node_health *h)
     table_cell(t, h->address);
     table_cell(t, role_name(h->role));
     table_cell(t, state_name(h->state));
-    known(t, h->timeline > 0 ? h->timeline : -1);
-    known(t, h->lag_ms);
-    known(t, h->lag_bytes);
+    table_known(t, timeline_of(h));
+    table_known(t, h->lag_ms);
+    table_known(t, h->lag_bytes);
     table_cellf(t, "%d/%d/%d", h->conns_used, h->conns_idle, h->conns_limit);
-    if (h->latency_us >= 0)
-        table_cellf(t, "%.1f ms", (double)h->latency_us / 1000);
-    else
-        table_cell(t, "");
+    table_cellf(t, h->latency_us >= 0 ? "%.1f ms" : "", (double)h->latency_us / 1000);
     table_cell(t, h->serves_reads ? "yes" : "no");
     table_cell(t, h->why);
 }
 
 static void print_table(const struct look *look)
 {
-    static const char *const titles[] = {"shard",  "node",      "address",
-                                         "role",   "state",     "timeline",
-                                         "lag ms", "lag bytes", "used/idle/limit",
-                                         "latency", "reads",    "why"};
+    static const char *const titles[] = {"shard",           "node",     "address", "role",
+                                         "state",           "timeline", "lag ms",  "lag bytes",
+                                         "used/idle/limit", "latency",  "reads",   "why"};
     struct table *t = table_new(sizeof titles / sizeof *titles, titles);
     for (int i = 0; i < look->n; i++)
         add_row(t, &look->nodes[i]);
@@ -56,36 +43,16 @@ static void print_table(const struct look *look)
     table_free(t);
 }
 
-static void add_json(struct json *j, const pqr_node_health *h)
-{
-    char shard[16];
-    json_object(j, NULL);
-    json_text(j, "shard", shard_name(h->shard, shard, sizeof shard));
-    json_text(j, "node", h->node);
-    json_text(j, "address", h->address);
-    json_text(j, "role", role_name(h->role));
-    json_text(j, "state", state_name(h->state));
-    json_known(j, "timeline", h->timeline > 0 ? h->timeline : -1);
-    json_known(j, "lag_ms", h->lag_ms);
-    json_known(j, "lag_bytes", h->lag_bytes);
-    json_int(j, "connections_used", h->conns_used);
-    json_int(j, "connections_idle", h->conns_idle);
-    json_int(j, "connections_waiting", h->conns_waiting);
-    json_int(j, "connections_limit", h->conns_limit);
-    json_known(j, "latency_us", h->latency_us);
-    json_known(j, "seen_ms", h->seen_ms);
-    json_bool(j, "serves_reads", h->serves_reads);
-    json_text(j, "why", h->why);
-    json_end_object(j);
-}
-
 static void print_json(const struct look *look)
 {
     struct json j = {stdout, false};
     json_object(&j, NULL);
     json_list(&j, "nodes");
-    for (int i = 0; i < look->n; i++)
-        add_json(&j, &look->nodes[i]);
+    for (int i = 0; i < look->n; i++) {
+        json_object(&j, NULL);
+        json_health(&j, &look->nodes[i]);
+        json_end_object(&j);
+    }
     json_end_list(&j);
     json_end_object(&j);
     json_done(&j);
@@ -147,7 +114,8 @@ static int run(struct cli *cli)
     int status = open_router(cli, &db);
     if (status != CLI_OK)
         return status;
-    status = look_at_all(cli, db, cli->args.timeout_ms > 0 ? cli->args.timeout_ms : TIMEOUT_MS, &look);
+    status = look_at_all(cli, db, cli->args.timeout_ms > 0 ? cli->args.timeout_ms : TIMEOUT_MS,
+                         &look);
     if (status == CLI_OK && cli->args.watch_ms > 0)
         watch(cli, db, &look);
     else if (status == CLI_OK && cli->args.json)
@@ -163,9 +131,10 @@ const struct command cmd_topology = {
     .name = "topology",
     .takes = "",
     .purpose = "show every server: role, state, lag, who serves reads and why not",
-    .about = "Shows every server of every shard and of the control database, as this process sees them:\n"
-             "connections are its own. Waits at most 5 s for servers that do not answer. Exit status 0\n"
-             "also when some are down: pqrouter check judges.\n",
+    .about =
+        "Shows every server of every shard and of the control database, as this process sees them:\n"
+        "connections are its own. Waits at most 5 s for servers that do not answer. Exit status 0\n"
+        "also when some are down: pqrouter check judges.\n",
     .example = "  pqrouter topology --watch 2\n",
     .flags = "watch timeout",
     .run = run,

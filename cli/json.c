@@ -91,12 +91,6 @@ void json_known(struct json *j, const char *name, int64_t number)
         json_text(j, name, NULL);
 }
 
-void json_real(struct json *j, const char *name, double number)
-{
-    begin(j, name);
-    fprintf(j->out, "%.3f", number);
-}
-
 void json_bool(struct json *j, const char *name, bool yes)
 {
     begin(j, name);

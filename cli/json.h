@@ -20,7 +20,6 @@ void json_end_list(struct json *j);
 void json_text(struct json *j, const char *name, const char *text); /* NULL: null */
 void json_int(struct json *j, const char *name, int64_t number);
 void json_known(struct json *j, const char *name, int64_t number); /* negative: null */
-void json_real(struct json *j, const char *name, double number);
 void json_bool(struct json *j, const char *name, bool yes);
 
 /* The end of the line, written out. */

@@ -95,10 +95,36 @@ const char *role_name(int role)
     return role >= 0 && role < 3 ? names[role] : "unknown";
 }
 
+int64_t timeline_of(const pqr_node_health *h)
+{
+    return h->timeline > 0 ? (int64_t)h->timeline : -1;
+}
+
 const char *shard_name(int shard, char *buf, size_t size)
 {
     if (shard < 0)
         return "control";
     snprintf(buf, size, "%d", shard);
     return buf;
+}
+
+void json_health(struct json *j, const pqr_node_health *h)
+{
+    char shard[16];
+    json_text(j, "shard", shard_name(h->shard, shard, sizeof shard));
+    json_text(j, "node", h->node);
+    json_text(j, "address", h->address);
+    json_text(j, "role", role_name(h->role));
+    json_text(j, "state", state_name(h->state));
+    json_known(j, "timeline", timeline_of(h));
+    json_known(j, "lag_ms", h->lag_ms);
+    json_known(j, "lag_bytes", h->lag_bytes);
+    json_int(j, "connections_used", h->conns_used);
+    json_int(j, "connections_idle", h->conns_idle);
+    json_int(j, "connections_waiting", h->conns_waiting);
+    json_int(j, "connections_limit", h->conns_limit);
+    json_known(j, "latency_us", h->latency_us);
+    json_known(j, "seen_ms", h->seen_ms);
+    json_bool(j, "serves_reads", h->serves_reads);
+    json_text(j, "why", h->why);
 }

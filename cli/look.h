@@ -3,6 +3,7 @@
 #define CLI_LOOK_H
 
 #include "cli.h"
+#include "json.h"
 
 struct look {
     pqr_node_health *nodes; /* in the order of the configuration, shard by shard */
@@ -21,8 +22,13 @@ void look_again(pqr *db, struct look *look);
 
 void look_free(struct look *look);
 
+/* One server's health, into an open object. */
+void json_health(struct json *j, const pqr_node_health *h);
+
 const char *state_name(int state);
 const char *role_name(int role);
+
+int64_t timeline_of(const pqr_node_health *h); /* -1: not known */
 
 /* "0", "1", … or "control". */
 const char *shard_name(int shard, char *buf, size_t size);

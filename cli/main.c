@@ -9,7 +9,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &cmd_check, &cmd_env, &cmd_init, &cmd_pin, &cmd_topology, &cmd_route, &cmd_slot, &cmd_query, &cmd_docs,
+    &cmd_check, &cmd_env,  &cmd_init,  &cmd_pin,  &cmd_topology,
+    &cmd_route, &cmd_slot, &cmd_query, &cmd_docs,
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };
@@ -18,24 +19,26 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *out)
 {
-    fputs("Usage: pqrouter [option …] COMMAND …\n\n"
-          "Routes tenants' statements over a PostgreSQL fleet: this command looks at the fleet and sets\n"
-          "it up. The fleet is told by environment variables; `pqrouter docs options` lists them.\n\n"
-          "Commands:\n",
-          out);
+    fputs(
+        "Usage: pqrouter [option …] COMMAND …\n\n"
+        "Routes tenants' statements over a PostgreSQL fleet: this command looks at the fleet and sets\n"
+        "it up. The fleet is told by environment variables; `pqrouter docs options` lists them.\n\n"
+        "Commands:\n",
+        out);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->purpose);
     fputs("\nOptions, before or after the command:\n", out);
     args_help(out, NULL);
-    fputs("\n`pqrouter COMMAND --help` tells more of each.\n"
-          "Exit status: 0 done; 1 failed, stderr says why; 2 usage; 3 the configuration is wrong.\n",
-          out);
+    fputs(
+        "\n`pqrouter COMMAND --help` tells more of each.\n"
+        "Exit status: 0 done; 1 failed, stderr says why; 2 usage; 3 the configuration is wrong.\n",
+        out);
 }
 
 static void print_command_help(FILE *out, const struct command *c)
 {
-    fprintf(out, "Usage: pqrouter %s [option …]%s%s\n\n%s\nOptions:\n", c->name, *c->takes ? " " : "",
-            c->takes, c->about);
+    fprintf(out, "Usage: pqrouter %s [option …]%s%s\n\n%s\nOptions:\n", c->name,
+            *c->takes ? " " : "", c->takes, c->about);
     args_help(out, c);
     fprintf(out, "\nExample:\n%s", c->example);
 }

@@ -4,6 +4,7 @@
 #include "memory.h"
 #include "text.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,8 +24,11 @@ struct table {
 
 static bool is_number(const char *text)
 {
-    size_t digits = strcspn(text, "0123456789");
-    return text[digits] && strspn(text, "+-0123456789.e") == strlen(text) && digits <= 2;
+    char *end;
+    if (!*text || strspn(text, "+-0123456789.e") < strlen(text)) /* strtod knows more than these */
+        return false;
+    strtod(text, &end);
+    return *end == '\0';
 }
 
 struct table *table_new(size_t columns, const char *const *titles)
@@ -74,6 +78,14 @@ void table_cellf(struct table *t, const char *format, ...)
     va_end(args);
     table_cell(t, text);
     free(text);
+}
+
+void table_known(struct table *t, int64_t number)
+{
+    if (number >= 0)
+        table_cellf(t, "%" PRId64, number);
+    else
+        table_cell(t, "");
 }
 
 /* ---- Printing ------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 struct table;
@@ -14,7 +15,8 @@ void table_free(struct table *t);
 
 /* The next cell, row by row. */
 void table_cell(struct table *t, const char *text);
-void table_null(struct table *t); /* SQL's NULL: shown as [null] */
+void table_known(struct table *t, int64_t number); /* negative: not known, empty */
+void table_null(struct table *t);                  /* SQL's NULL: shown as [null] */
 void table_cellf(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Columns that hold nothing but numbers stand to the right. Below is "(3 rows)", if `count`. */

@@ -17,7 +17,12 @@ size_t text_next(const char *text, int32_t *number)
 {
     static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     unsigned char first = (unsigned char)text[0];
-    size_t len = first < 0x80 ? 1 : first < 0xc0 ? 0 : first < 0xe0 ? 2 : first < 0xf0 ? 3 : first < 0xf8 ? 4 : 0;
+    size_t len = first < 0x80   ? 1
+                 : first < 0xc0 ? 0
+                 : first < 0xe0 ? 2
+                 : first < 0xf0 ? 3
+                 : first < 0xf8 ? 4
+                                : 0;
     int32_t n = len == 1 ? first : first & (0xff >> (len + 1));
     for (size_t i = 1; i < len && n >= 0; i++) /* the NUL at the end is no continuation either */
         n = continued(text[i]) < 0 ? -1 : n << 6 | continued(text[i]);

@@ -20,19 +20,19 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("BUILD") or os.path.join(ROOT, "build")
 sys.path.insert(0, os.path.join(ROOT, "test"))
 sys.dont_write_bytecode = True
-from fleet import Fleet, FleetError                                                     # noqa: E402
+from fleet import Fleet, FleetError
 
-LIMIT_S = 110       # the whole
+LIMIT_S = 110       # for the whole
 WAIT_S = 20         # for the router to notice something
-READS = 20          # in one go, each in a session of its own
+READS = 20          # at a time, each in a session of its own
 NAMES = ["acme", "globex", "initech", "hooli", "umbrella", "stark", "wayne", "tyrell", "wonka"]
 
-# What the application is told beside the URLs. Without these it is 5 s and 1 s: a longer demo.
+# What the application is told beside the URLs. The defaults, 5 s and 1 s, make a longer demo.
 SETTINGS = {"DB_MAX_REPLICA_LAG": "1s", "DB_HEALTH_INTERVAL": "200ms"}
 
 
 class Stop(Exception):
-    """No use in going on."""
+    """Why there is no use in going on."""
 
 
 # ---- The application -------------------------------------------------------------------------
@@ -42,10 +42,12 @@ class Application:
 
     def __init__(self, urls):
         ours = ("DATABASE_", "DB_", "REDIS_", "PQR_", "PG")
-        env = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-        self.process = subprocess.Popen(
-            [os.path.join(BUILD, "examples", "demo_app")], env={**env, **urls, **SETTINGS},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        env = {name: v for name, v in os.environ.items() if not name.startswith(ours)}
+        program = os.path.join(BUILD, "examples", "demo_app")
+        if not os.path.exists(program):
+            raise Stop(f"there is no {program}: ./dev build makes it")
+        self.process = subprocess.Popen([program], env={**env, **urls, **SETTINGS}, text=True,
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=1)
 
     def ask(self, *words):
         try:
@@ -73,55 +75,52 @@ class Application:
 # ---- What is printed -------------------------------------------------------------------------
 
 class Page:
-    """Steps, what was done in them, who served, and whether that is right."""
+    """Steps: what was done, who served it, and whether that is right."""
 
     def __init__(self):
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
         self.tty = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self.colour = self.tty and "NO_COLOR" not in os.environ
-        self.steps, self.failed = 0, {}         # failed: step → its title
-        sys.stdout.reconfigure(errors="replace", line_buffering=True)
-        utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        self.good, self.bad, self.dots = ("✓", "✗", "…") if utf8 else ("ok", "FAILED", "...")
+        unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+        self.yes, self.no, self.dots = ("✓", "✗", "…") if unicode else ("ok", "FAILED", "...")
+        self.number, self.title = 0, "the beginning"
+        self.failed = {}                                    # number of a step → its title
 
     def paint(self, text, code):
         return f"\033[{code}m{text}\033[0m" if self.colour else text
 
     def step(self, title, why):
-        self.steps += 1
-        self.title = title
-        print(f"\n{self.paint(f'{self.steps:2}  {title}', 1)}\n    {self.paint(why, 2)}")
+        self.number, self.title = self.number + 1, title
+        print(f"\n{self.paint(f'{self.number:2}  {title}', 1)}\n    {self.paint(why, 2)}")
+
+    def event(self, text):
+        print(f"    {self.paint('!', 33)} {self.paint(text, 33)}")
 
     def row(self, what, result):
-        print(f"      {what:<34} {result}")
+        print(f"      {what:<29} {result}")
 
     def check(self, right, text):
-        if right:
-            print(f"    {self.paint(self.good, 32)} {text}")
-        else:
-            self.failed[self.steps] = self.title
-            print(f"    {self.paint(self.bad, 31)} {self.paint('NOT so:', 31)} {text}")
+        if not right:
+            self.failed[self.number] = self.title
+        print(f"    {self.paint(self.yes, 32)} {text}" if right else
+              f"    {self.paint(f'{self.no} this should be so, and is not:', 31)} {text}")
 
-    def wait(self, what, state):
-        """Until state() is (True, …); its second is what is shown meanwhile. True: it came so."""
+    def wait(self, what, look):
+        """Until look() returns (True, what is so now); shows the second meanwhile."""
         began = shown = time.monotonic()
-        done, text = state()
+        done, text = look()
         while not done and time.monotonic() < began + WAIT_S:
             if self.tty:
                 print(f"\r\033[K      {self.dots} {text}", end="", flush=True)
-            elif time.monotonic() >= shown + 0.5:
+            elif time.monotonic() > shown + 0.5:
                 print(f"      {self.dots} {text}")
                 shown = time.monotonic()
             time.sleep(0.1)
-            done, text = state()
+            done, text = look()
         if self.tty:
             print("\r\033[K", end="")
-        took = time.monotonic() - began
-        self.row(what, f"after {took:.1f} s: {text}" if done else f"not in {took:.0f} s: {text}")
-        return done
-
-
-def counts(servers):
-    return ", ".join(f"{name} {n}" for name, n in sorted(servers.items())) or "nobody"
+        seconds = f"{time.monotonic() - began:.1f} s"
+        self.row(what, f"after {seconds}: {text}" if done else f"not in {seconds}: {text}")
 
 
 # ---- The story -------------------------------------------------------------------------------
@@ -129,10 +128,9 @@ def counts(servers):
 class Story:
     def __init__(self, page, fleet, app):
         self.page, self.fleet, self.app = page, fleet, app
-        self.written = collections.Counter()    # tenant → its notes
+        self.shard = {}             # tenant → its shard
 
     def tell(self):
-        """Every step that went wrong is in page.failed."""
         self.stamp()
         self.find_tenants()
         self.write()
@@ -141,37 +139,11 @@ class Story:
         self.refuse_hidden_writes()
         self.leave_out_a_lagging_replica()
         self.take_it_back()
-        self.survive_a_killed_replica()
+        self.lose_a_replica()
         self.fall_back_to_the_primary()
         self.take_both_back()
 
-    # --- What the steps are made of
-
-    def calls(self, what, answers):
-        """Prints who served; a Counter of the servers if all answered and both words agree."""
-        errors = [a for a in answers if "error" in a]
-        lies = [a for a in answers if "error" not in a and a["server"] != a["source"]]
-        servers = collections.Counter(a["server"] for a in answers if "error" not in a)
-        self.page.row(what, counts(servers))
-        for a in errors[:1]:
-            self.page.row("", f"{len(errors)} failed: {a['error']}: {a['message']}")
-        for a in lies[:1]:
-            self.page.row("", f"{len(lies)} came from {a['server']}, but pqr_source says {a['source']}")
-        return collections.Counter() if errors or lies else servers
-
-    def add_note(self, tenant, text="a note"):
-        answer = self.app.ask("write", tenant, text)
-        self.written[tenant] += "error" not in answer
-        return self.calls(f"{tenant} writes", [answer])
-
-    def reads(self, tenant, by, text, see_all=False):
-        """READS sessions of a tenant, a read each: shared evenly by exactly these servers."""
-        answers = [self.app.ask("read", tenant) for _ in range(READS)]
-        servers = self.calls(f"{READS} sessions of {tenant} read", answers)
-        right = set(servers) == set(by) and min(servers.values()) >= READS // len(by) - 1
-        if see_all:
-            right = right and all(a["notes"] == self.written[tenant] for a in answers)
-        self.page.check(right, text)
+    # --- What steps are made of
 
     def primary(self, tenant):
         return f"shard{self.shard[tenant]}/primary"
@@ -179,157 +151,190 @@ class Story:
     def replicas(self, tenant):
         return [f"shard{self.shard[tenant]}/replica{n}" for n in (1, 2)]
 
-    def wait_until_reading(self, *nodes):
-        def state():
+    def notes(self, tenant, node=None):
+        """How many there are: not by way of the library, and on the primary unless told."""
+        return int(self.fleet.sql(node or self.primary(tenant),
+                                  f"select count(*) from note where tenant = '{tenant}'"))
+
+    def served(self, what, answers):
+        """Prints who served; server → calls, or {} if a call failed or the two words differ."""
+        failed = [a for a in answers if "error" in a]
+        answered = [a for a in answers if "error" not in a]
+        differ = [a for a in answered if a["server"] != a["source"]]
+        servers = collections.Counter(a["server"] for a in answered)
+        self.page.row(what, ", ".join(f"{n} {count}" for n, count in sorted(servers.items())))
+        for a in failed[:1]:
+            self.page.row("", f"{len(failed)} failed: {a['error']}: {a['message']}")
+        for a in differ[:1]:
+            self.page.row("", f"{len(differ)} by {a['server']}, but pqr_source says {a['source']}")
+        return {} if failed or differ else servers
+
+    def check_write(self, tenant, text):
+        servers = self.served(f"{tenant} writes", [self.app.ask("write", tenant, "a note")])
+        self.page.check(servers == {self.primary(tenant): 1}, text)
+
+    def check_reads(self, tenant, by, text, all_notes=False):
+        """Reads are shared by exactly these servers, and evenly."""
+        answers = [self.app.ask("read", tenant) for _ in range(READS)]
+        servers = self.served(f"{READS} sessions of {tenant} read", answers)
+        right = set(servers) == set(by) and min(servers.values()) >= READS // len(by) - 1
+        if all_notes:
+            right = right and {a["notes"] for a in answers} == {self.notes(tenant)}
+        self.page.check(right, text)
+
+    def check_own_writes(self, tenant, text, never=""):
+        """Sessions that write and then count see one note more each, the last one their own."""
+        before = self.notes(tenant)
+        answers = [self.app.ask("own", tenant, "mine") for _ in range(READS)]
+        servers = self.served(f"{READS} sessions write and count", answers)
+        counted = [a.get("notes") for a in answers]
+        self.page.check(counted == list(range(before + 1, before + READS + 1))
+                        and servers and never not in servers, text)
+
+    def wait_for_return(self, nodes):
+        def look():
             known = self.app.ask("nodes")
-            out = [f"{n}: {known[n]['why']}" for n in nodes if not known[n]["serves_reads"]]
-            return not out, "; ".join(out) or "serving reads"
-        return self.page.wait(f"{' and '.join(n.split('/')[1] for n in nodes)} back", state)
+            back = all(known[n]["serves_reads"] and known[n]["lag_ms"] == 0 for n in nodes)
+            return back, "; ".join(f"{n}: {known[n]['why']}" for n in nodes if known[n]["why"]) \
+                or ("reads may go there" if back else "catching up")
+        self.page.wait("noticed", look)
+
+    def wait_for_absence(self, node):
+        def look():
+            known = self.app.ask("nodes")[node]
+            lag = f"{known['lag_ms']} ms behind" if known["lag_ms"] else "nothing noticed yet"
+            return not known["serves_reads"], known["why"] or lag
+        self.page.wait("noticed", look)
 
     # --- The steps
 
     def stamp(self):
-        self.page.step("The databases are stamped", "Each says whose it is (`pqrouter init` does it, once), "
-                       "so a mistaken URL cannot reach another shard's rows.")
+        self.page.step("Each database is stamped",
+                       "It says whose it is, so a mistaken URL cannot reach another shard's rows.")
         self.app.do("init")
-        stamps = [self.fleet.sql(f"shard{i}/primary", "select shard from pqrouter.stamp") for i in (0, 1)]
-        self.page.row("stamps of the two primaries", f"shard {stamps[0]}, shard {stamps[1]}")
-        self.page.check(stamps == ["0", "1"], "each database carries its own number")
+        stamps = [self.fleet.sql(f"shard{i}/primary", "select shard from pqrouter.stamp")
+                  for i in (0, 1)]
+        for i, stamp in enumerate(stamps):
+            self.page.row(f"shard{i}/primary says", f"shard {stamp}")
+        self.page.check(stamps == ["0", "1"], "each carries its own number (of `pqrouter init`)")
 
     def find_tenants(self):
         self.page.step("Two tenants live on two shards",
-                       "A hash of the tenant's name decides, the same in every process and language.")
-        self.shard = {}
+                       "A hash of the name decides, the same in every process and language.")
         for name in NAMES:
             place = self.app.do("place", name)
             if place["shard"] not in self.shard.values():
                 self.shard[name] = place["shard"]
-                self.page.row(name, f"slot {place['slot']} of 16384, shard {place['shard']}")
-            if len(self.shard) == 2:
-                break
-        self.page.check(set(self.shard.values()) == {0, 1}, f"{' and '.join(self.shard)} do not share a server")
-        if len(self.shard) < 2:
+                self.page.row(name, f"slot {place['slot']} of 16384, on shard {place['shard']}")
+        if sorted(self.shard.values()) != [0, 1]:
             raise Stop("no two of the names are on different shards")
         self.one, self.other = self.shard
+        self.page.check(True, f"{self.one} and {self.other} share no server")
         for tenant in self.shard:
             self.app.do("make", tenant)
 
     def write(self):
         self.page.step("A write goes to the primary of its tenant's shard",
-                       "The application names the tenant, and no server.")
-        right = [self.add_note(t, "first") == {self.primary(t): 1} for t in self.shard]
-        rows = [self.fleet.sql(f"shard{i}/primary", "select string_agg(tenant, ' ') from note") for i in (0, 1)]
-        self.page.row("tenants in the tables, by shard", f"{rows[0]} | {rows[1]}")
-        in_place = all(rows[self.shard[t]] == t for t in self.shard)
-        self.page.check(all(right) and in_place, "each note is on its own shard, and only there")
+                       "The application names the tenant, and never a server.")
+        for tenant in self.shard:
+            self.check_write(tenant, f"{tenant}'s primary")
+        rows = {i: self.fleet.sql(f"shard{i}/primary", "select tenant from note") for i in (0, 1)}
+        self.page.check(rows == {i: tenant for tenant, i in self.shard.items()},
+                        "each note is on its own shard, and only there")
 
     def spread(self):
         self.page.step("Reads are spread over the replicas",
                        "So the primary has its time for writes, and each replica bears its share.")
         for tenant in self.shard:
-            self.reads(tenant, self.replicas(tenant), "both replicas, evenly; not the primary")
+            self.check_reads(tenant, self.replicas(tenant), "both replicas, evenly")
 
     def read_own_writes(self):
         self.page.step("A session sees its own write at once",
-                       "Replicas are always a little behind: who has just written must not notice.")
-        self.own_writes("each session counts its own note too")
-
-    def own_writes(self, text, without=()):
-        answers = []
-        self_seen = True
-        for _ in range(READS):
-            answers.append(self.app.ask("own", self.one, "mine"))
-            self.written[self.one] += 1
-            self_seen = self_seen and answers[-1].get("notes") == self.written[self.one]
-        servers = self.calls(f"{READS} sessions write, then read", answers)
-        self.page.check(servers and self_seen and not set(servers) & set(without), text)
+                       "Until a replica is known to have it, the primary answers this session.")
+        self.check_own_writes(self.one, "each session has counted its own note")
 
     def refuse_hidden_writes(self):
-        self.page.step("A read that writes is refused, everywhere",
-                       "WITH … DELETE … SELECT looks like a read. On a replica it cannot work; on the "
-                       "primary it must not.")
-        refused = []
+        self.page.step("A read that writes is refused everywhere",
+                       "WITH x AS (DELETE …) SELECT … looks like a read. A primary would do it.")
+        before, refused = self.notes(self.one), True
         for where in ("replica", "primary"):
             answer = self.app.ask("sneak", self.one, where)
-            error = answer.get("error", "done!")
-            self.page.row(f"sent to a {where}", f"{answer.get('node') or answer.get('server')}: {error}, "
-                          f"SQLSTATE {answer.get('sqlstate')}")
-            refused.append((error, answer.get("sqlstate"), where in answer.get("node", "")))
-        left = self.fleet.sql(self.primary(self.one), f"select count(*) from note where tenant = '{self.one}'")
-        self.page.check(refused == [("READ_ONLY", "25006", True)] * 2 and int(left) == self.written[self.one],
-                        "the servers themselves refused it, and all notes are still there")
+            error, state, node = (answer.get(k, "") for k in ("error", "sqlstate", "node"))
+            refused = refused and (error, state) == ("READ_ONLY", "25006") and where in node
+            self.page.row(f"tried on a {where}", f"{node}: {error or 'done!'} (SQLSTATE {state})")
+        self.page.check(refused, "the servers refused it themselves")
+        self.page.check(self.notes(self.one) == before, f"all {before} notes are still there")
 
     def leave_out_a_lagging_replica(self):
         lagging, good = self.replicas(self.one)
         self.page.step("A replica that lags is left out",
-                       "It answers, and fast, but with old data: no error would ever tell.")
-        self.page.row("done to it", self.fleet.pause_replay(lagging))
-        self.own_writes("before anybody knows of the lag: each session counts its own note too",
-                        without=[lagging])
-
-        def left_out():
-            known = self.app.ask("nodes")[lagging]
-            return not known["serves_reads"], known["why"] or f"{known['lag_ms']} ms behind"
-        self.page.wait(f"{lagging.split('/')[1]} left out", left_out)
-        says = self.fleet.sql(lagging, f"select count(*) from note where tenant = '{self.one}'")
-        self.page.row("asked directly, it counts", f"{says} notes of {self.written[self.one]}")
-        self.reads(self.one, [good], f"all by {good}, and all count every note", see_all=True)
+                       "It answers, and fast, but with what was: no error would ever tell.")
+        self.page.event(self.fleet.pause_replay(lagging))
+        self.check_own_writes(self.one, "each session has counted its own note, noticed or not",
+                              never=lagging)
+        self.wait_for_absence(lagging)
+        self.page.row("asked directly, it counts",
+                      f"{self.notes(self.one, lagging)} notes of {self.notes(self.one)}")
+        self.check_reads(self.one, [good], "the other replica only, with every note",
+                         all_notes=True)
 
     def take_it_back(self):
         back = self.replicas(self.one)[0]
         self.page.step("It has caught up, and serves again", "Nobody had to tell the application.")
-        self.page.row("done to it", self.fleet.resume_replay(back))
-        self.wait_until_reading(back)
-        self.reads(self.one, self.replicas(self.one), "both replicas again, with every note", see_all=True)
+        self.page.event(self.fleet.resume_replay(back))
+        self.wait_for_return([back])
+        self.check_reads(self.one, self.replicas(self.one), "both replicas, with every note",
+                         all_notes=True)
 
-    def survive_a_killed_replica(self):
+    def lose_a_replica(self):
         killed, good = self.replicas(self.one)
-        self.page.step("A replica dies", "A read that finds its server dead goes to the next one, and "
-                       "the application sees an answer.")
-        self.page.row("done to it", self.fleet.kill(killed))
-        self.reads(self.one, [good], f"at once all by {good}, and not one failed")
+        self.page.step("A replica dies",
+                       "A read that finds its server dead is run on another; nobody sees an error.")
+        self.page.event(self.fleet.kill(killed))
+        self.check_reads(self.one, [good], "at once the other replica only, and no read failed")
 
     def fall_back_to_the_primary(self):
-        dead, frozen = self.replicas(self.one)
-        self.page.step("The last replica freezes, and the primary answers",
-                       "A frozen server refuses nothing, it only never answers: it must be noticed.")
-        self.page.row("done to it", self.fleet.stop(frozen))
-
-        def noticed():
-            known = self.app.ask("nodes")[frozen]
-            return not known["serves_reads"], f"{frozen}: {known['why'] or 'nothing noticed yet'}"
-        self.page.wait("noticed", noticed)
-        self.reads(self.one, [self.primary(self.one)], "all by the primary")
-        right = self.add_note(self.one) == {self.primary(self.one): 1}
-        self.page.check(right, "writes go on")
-        self.reads(self.other, self.replicas(self.other), f"{self.other}, on the other shard, notices nothing")
+        frozen = self.replicas(self.one)[1]
+        self.page.step("The other one freezes, and the primary answers",
+                       "A frozen server refuses nothing and never answers: it must be noticed.")
+        self.page.event(self.fleet.stop(frozen))
+        self.wait_for_absence(frozen)
+        self.check_reads(self.one, [self.primary(self.one)], "the primary")
+        self.check_write(self.one, "writes go on")
+        self.check_reads(self.other, self.replicas(self.other),
+                         f"{self.other}, on the other shard, has noticed nothing")
 
     def take_both_back(self):
         dead, frozen = self.replicas(self.one)
-        self.page.step("Both come back, and the primary is relieved", "Again nobody had to tell the application.")
-        self.page.row("done to them", f"{self.fleet.cont(frozen)}; {self.fleet.start(dead)}")
-        self.wait_until_reading(dead, frozen)
-        self.reads(self.one, self.replicas(self.one), "both replicas, as in the beginning", see_all=True)
+        self.page.step("Both come back, and relieve the primary", "As in the beginning.")
+        self.page.event(self.fleet.start(dead))
+        self.page.event(self.fleet.cont(frozen))
+        self.wait_for_return([dead, frozen])
+        self.check_reads(self.one, [dead, frozen], "both replicas, with every note", all_notes=True)
 
 
 # ---- Around it -------------------------------------------------------------------------------
 
-def play(page, keep):
+def play(keep):
     """From the first server to the last line; the exit status."""
     began = time.monotonic()
-    print(page.paint("pqrouter: an application, two shards of three PostgreSQL servers, "
+    page = Page()
+    print(page.paint("pqrouter: one application, two shards of three PostgreSQL servers each,\n"
                      "and what may happen to them", 1))
-    print("\n    The servers are real and throw-away: they start now, and "
-          + ("stay." if keep else "go when this ends."))
+    print("\n    The servers are real. They start now, in a folder of their own, and "
+          + ("stay up." if keep else "are gone at the end."))
     fleet = Fleet(shards=2, replicas=2, owner=None if keep else 0)
     try:
-        print(f"    Up in {time.monotonic() - began:.1f} s: {', '.join(fleet.nodes)}")
+        print(f"    Up after {time.monotonic() - began:.1f} s: shard0 and shard1, each with a primary, "
+              "replica1\n    and replica2; and Redis, which this version does not use yet."
+              "\n\n    Beside each action stands who served it, by the server's own word: "
+              "its cluster_name.\n    What the library says (pqr_source) must be the same.")
         try:
             tell(page, fleet)
         except (Stop, FleetError) as e:
-            page.check(False, str(e))
-        status = sum_up(page, time.monotonic() - began)
+            page.check(False, f"the story goes on ({e})")
         signal.alarm(0)
+        status = sum_up(page, time.monotonic() - began)
         if keep:
             print(how_to_go_on(fleet))
     except BaseException:
@@ -350,52 +355,57 @@ def tell(page, fleet):
             raise Stop(f"the application ended with status {status}")
     finally:
         app.process.kill()
+        app.process.wait()
 
 
 def sum_up(page, seconds):
     if page.failed:
-        steps = "; ".join(f"step {n}, {title}" for n, title in page.failed.items())
-        print(f"\n{page.paint('FAILED', 31)}: {steps}")
+        for number, title in page.failed.items():
+            print(f"\n{page.paint('Failed', 31)}: step {number}, {title}")
         return 1
-    print(f"\n{page.paint(f'All {page.steps} steps went where they should', 32)}, in {seconds:.0f} s.")
+    print(f"\n{page.paint(f'All {page.number} steps went where they should', 32)}, "
+          f"in {seconds:.0f} s.")
     return 0
 
 
 def how_to_go_on(fleet):
-    include, lib = os.path.join(ROOT, "include"), os.path.join(BUILD, "lib")
-    where = shlex.quote(fleet.folder)
+    folder = shlex.quote(fleet.folder)
+    lib = os.path.join(BUILD, "lib")
     return f"""
-The servers stay up. A program of your own, beginning with a copy of examples/hello.c:
+The servers stay up. To build a program against them, at first examples/hello.c:
 
     cd {shlex.quote(ROOT)}
-    eval "$(test/fleet.py env --dir {where})"
-    cc -I{shlex.quote(include)} examples/hello.c -o /tmp/hello \\
-        -L{shlex.quote(lib)} -Wl,-rpath,{shlex.quote(lib)} -lpqrouter
-    /tmp/hello
+    eval "$(test/fleet.py env --dir {folder})"
+    cc -Iinclude examples/hello.c -o build/hello \\
+        -L{shlex.quote(os.path.relpath(lib, ROOT))} -Wl,-rpath,{shlex.quote(lib)} -lpqrouter
+    build/hello
 
-What may happen to the servers (docs/fleet.md has more):
+To see how it bears what may happen (docs/fleet.md has more):
 
     test/fleet.py status
-    test/fleet.py kill shard0/replica1          # and: start shard0/replica1
-    test/fleet.py stop shard0/primary           # frozen; and: cont shard0/primary
+    test/fleet.py kill shard0/replica1          # and: test/fleet.py start shard0/replica1
+    test/fleet.py stop shard0/primary           # frozen; and: test/fleet.py cont shard0/primary
 
-And to take them away:
+To take them away:
 
-    test/fleet.py down --dir {where}"""
+    test/fleet.py down --dir {folder}"""
 
 
-def too_long(*_):
-    raise Stop(f"this should be over long ago: given up after {LIMIT_S} s")
+def give_up(*_):
+    raise Stop(f"it is not over after {LIMIT_S} s")
 
 
 def main():
     parser = argparse.ArgumentParser(description="An application's statements find their servers.")
-    parser.add_argument("--keep", action="store_true", help="leave the servers up, and say how to use them")
-    keep = parser.parse_args().keep
-    signal.signal(signal.SIGALRM, too_long)
+    parser.add_argument("--keep", action="store_true",
+                        help="leave the servers up, and say how to use them")
+    args = parser.parse_args()
+    signal.signal(signal.SIGALRM, give_up)
     signal.alarm(LIMIT_S)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        return play(Page(), keep)
+        return play(args.keep)
     except (Stop, FleetError) as e:
         print(f"demo: {e}", file=sys.stderr)
         return 1

@@ -3,18 +3,24 @@
 
 #include "mem.h"
 
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+/* No buffer gets longer than half of what a size can say: so growing by half cannot overflow. */
+#define LEN_MAX (SIZE_MAX / 2)
 
 /* Room for `more` bytes and a NUL. */
 static bool reserve(struct pqi_buf *b, size_t more)
 {
-    size_t need;
-    if (b->failed || __builtin_add_overflow(b->len, more, &need) || need + 1 == 0)
+    if (more > LEN_MAX - b->len)
         b->failed = true;
-    if (b->failed || need + 1 <= b->cap)
-        return !b->failed;
-    size_t cap = need + 1 < 64 ? 64 : (need + 1) + (need + 1) / 2;
+    if (b->failed)
+        return false;
+    size_t need = b->len + more + 1;
+    if (need <= b->cap)
+        return true;
+    size_t cap = need < 64 ? 64 : need + need / 2;
     char *data = pqi_mem_resize(b->data, cap, 1);
     if (!data) {
         b->failed = true;

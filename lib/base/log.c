@@ -1,6 +1,8 @@
 /* Log records. */
 #include "log.h"
 
+#include "err.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -19,6 +21,12 @@ void pqi_json_escape(char *out, size_t size, const char *text)
             at += (size_t)snprintf(out + at, size - at, "\\u%04x", c);
         else
             out[at++] = (char)c;
+    }
+    /* Not half a character at its end. */
+    if (((unsigned char)*text & 0xC0) == 0x80) {
+        while (at > 0 && ((unsigned char)out[at - 1] & 0xC0) == 0x80)
+            at--;
+        at -= at > 0 && (unsigned char)out[at - 1] >= 0xC0;
     }
     out[at] = '\0';
 }
@@ -46,13 +54,15 @@ static void to_stderr(const struct pqi_log *log, int level, const char *event, c
 
 void pqi_log(const struct pqi_log *log, int level, const char *event, const char *format, ...)
 {
-    char text[1024];
+    char whole[2048], text[1024];
     if (level > log->level)
         return;
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    if (vsnprintf(whole, sizeof whole, format, args) < 0)
+        whole[0] = '\0';
     va_end(args);
+    pqi_copy_text(text, sizeof text, whole); /* one line, whatever a server says */
     if (log->fn)
         log->fn(log->arg, level, event, text);
     else

@@ -5,6 +5,7 @@
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../run/health.h"
 #include "../run/router.h"
 #include "../run/shard.h"
 #include "../run/statement.h"
@@ -235,6 +236,8 @@ int pqi_init(struct pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void
     int code = read_fleet(&f, db, timeout_ms, err);
     if (code == PQR_OK)
         code = stamp_all(db, &f, timeout_ms, progress, arg, err);
+    if (code == PQR_OK)
+        pqi_router_ready(db, timeout_ms, NULL); /* until this process has seen its own work */
     free_fleet(&f);
     return code;
 }

@@ -30,13 +30,12 @@ static const struct row rows[] = {
     {"08P01", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     /* The session had sat idle too long, or in a failed block that was not ours to begin. */
     {"25P02", ANY, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
-    {"25P03", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
-    {"25P04", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
-    {"57P05", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    {"25P03", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
+    {"25P04", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
+    {"57P05", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
     /* Terminated by an administrator or a fast shutdown: the server rolled back first. */
-    {"57P01", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
+    {"57P01", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
     /* Starting up, shutting down, no slot: nothing was run. */
-    {"57P02", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     {"57P03", ANY, {PQI_NOT_RUN, false, PQI_BACKOFF, PQI_BACKOFF}},
     {"53300", ANY, {PQI_NOT_RUN, false, PQI_BACKOFF, PQI_BACKOFF}},
     /* Cancelled, by statement_timeout or a person: rolled back. */
@@ -49,6 +48,7 @@ static const struct row rows[] = {
     {"XX", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     /* Everything else that the server says as an ERROR is about the statement. */
     {"", ERROR, {PQI_PERMANENT, true, PQI_RETURN, PQI_RETURN}},
+    /* 57P02, and whatever else the server ends a session with. */
     {"", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
 };
 
@@ -57,13 +57,8 @@ static const struct pqi_fate no_answer = {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_R
 static const struct pqi_fate out_of_time = {PQI_MAYBE, false, PQI_RETURN, PQI_RETURN};
 static const struct pqi_fate in_time_not_sent = {PQI_NOT_RUN, false, PQI_RETURN, PQI_RETURN};
 
-struct pqi_fate pqi_fate(const struct pqi_failure *f)
+static struct pqi_fate look_up(const struct pqi_failure *f)
 {
-    if (f->timed_out)
-        return f->given ? out_of_time : in_time_not_sent;
-    bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
-    if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
-        return f->given ? no_answer : never_sent;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         if ((rows[i].severities == ANY || rows[i].severities & 1 << f->severity) &&
             strncmp(f->sqlstate, rows[i].sqlstate, strlen(rows[i].sqlstate)) == 0)
@@ -71,17 +66,30 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
     return no_answer;
 }
 
+struct pqi_fate pqi_fate(const struct pqi_failure *f)
+{
+    if (f->timed_out)
+        return f->given ? out_of_time : in_time_not_sent;
+    bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
+    if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
+        return f->given ? no_answer : never_sent;
+    /* The server's last words, heard before anything was sent: they speak of nothing of ours. */
+    struct pqi_fate fate = look_up(f);
+    return fate.class_ == PQI_MAYBE && !f->given ? never_sent : fate;
+}
+
 int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool write)
 {
     if (f->timed_out)
         return write && fate->class_ == PQI_MAYBE ? PQR_E_UNKNOWN : PQR_E_DEADLINE;
+    if (write && fate->class_ == PQI_MAYBE)
+        return PQR_E_UNKNOWN;
     if (strcmp(f->sqlstate, "25006") == 0 && !write)
         return PQR_E_READ_ONLY;
     if (strcmp(f->sqlstate, "25P02") == 0)
         return PQR_E_ROLLED_BACK;
-    if (write && fate->class_ == PQI_MAYBE)
-        return PQR_E_UNKNOWN;
-    return fate->keep ? PQR_E_SQL : PQR_E_LOST;
+    bool answered = f->sqlstate[0] != '\0' && f->severity == PQI_SEV_ERROR;
+    return answered ? PQR_E_SQL : PQR_E_LOST;
 }
 
 pqr_retry pqi_fate_retry(const struct pqi_fate *fate, bool write)

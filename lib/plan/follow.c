@@ -7,17 +7,28 @@ static bool claims(const struct pqi_report *node, uint64_t system_id)
            node->role == PQR_ROLE_PRIMARY && (system_id == 0 || node->system_id == system_id);
 }
 
+/* A claimant that takes no writes does not dispute one that does. */
+static bool some_take_writes(const struct pqi_report *nodes, int n, uint64_t system_id)
+{
+    for (int i = 0; i < n; i++)
+        if (claims(&nodes[i], system_id) && !nodes[i].read_only)
+            return true;
+    return false;
+}
+
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id)
 {
-    int best = -1, second = -1;
+    int best = -1, second = -1; /* by timeline */
+    bool known_claims = false, writable = some_take_writes(nodes, n, system_id);
     for (int i = 0; i < n; i++) {
-        if (!claims(&nodes[i], system_id))
+        if (!claims(&nodes[i], system_id) || (writable && nodes[i].read_only))
             continue;
+        known_claims |= i == known;
         if (best < 0 || nodes[i].timeline > nodes[best].timeline) {
             second = best;
             best = i;
-        } else if (second < 0) {
+        } else if (second < 0 || nodes[i].timeline > nodes[second].timeline) {
             second = i;
         }
     }
@@ -30,7 +41,6 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
     /* Two servers take writes. The known primary still answers: an accidental promotion, or a
      * clone from a backup, beside it. Otherwise two strangers claim the shard, and the higher
      * timeline was promoted later; equal ones cannot be told apart. */
-    bool known_claims = known >= 0 && claims(&nodes[known], system_id);
     if (known_claims || nodes[second].timeline == nodes[best].timeline)
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, known_claims && known != best ? known : second};
     return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};

@@ -10,7 +10,7 @@
 struct pqi_report {
     enum pqr_node_state state;
     enum pqr_role role;
-    bool read_only;      /* default_transaction_read_only is on: takes no writes */
+    bool read_only;      /* default_transaction_read_only is on: yields to one that takes writes */
     uint32_t timeline;   /* 0: it has no right to tell */
     uint64_t system_id;  /* pg_control_system(): the same on all servers of one shard */
 };
@@ -29,7 +29,8 @@ struct pqi_follow {
 
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node
- * claims to be one; a claimant on an older timeline than was seen is never followed. */
+ * claims to be one; a claimant on an older timeline than was seen is never followed. Beside a
+ * claimant that takes writes, read-only ones do not count. */
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id);
 

@@ -36,6 +36,6 @@ struct pqi_lag pqi_lag_of(const struct pqi_history *h, uint64_t replayed)
     struct pqi_lag lag = {(int64_t)(newest->lsn - replayed), -1};
     for (int i = h->n - 2; i >= 0 && lag.ms < 0; i--)
         if (h->sample[i].lsn <= replayed)
-            lag.ms = (newest->at_ns - h->sample[i].at_ns) / 1000000;
+            lag.ms = (newest->at_ns - h->sample[i].at_ns + 999999) / 1000000; /* never too young */
     return lag;
 }

@@ -12,6 +12,19 @@
 
 #define ATTEMPTS_MAX 4 /* the first, and three more */
 #define PAUSE_MS 10    /* before the second; doubles, with full jitter */
+#define MONITOR_BORROWS_MS 50
+
+/* DB_POOL_TIMEOUT bounds the wait for a connection, and for a server to have one with. `nowait` is
+ * about full pools: a server must still be found, and where the monitor has no connection of its
+ * own the moment that it borrows one is no full pool. */
+static void set_patience(struct pqi_call *c, const struct pqi_options *o)
+{
+    int64_t borrowed_ms = o->connection_limit <= 2 ? MONITOR_BORROWS_MS : 0;
+    int64_t queue_ms = o->pool_timeout_ms > borrowed_ms ? o->pool_timeout_ms : borrowed_ms;
+    int64_t hope_ms = o->pool_timeout_ms > 0 ? o->pool_timeout_ms : o->connect_timeout_ms;
+    c->queue_until_ns = pqi_after_ms(c->begun_ns, queue_ms);
+    c->hope_until_ns = pqi_after_ms(c->begun_ns, hope_ms);
+}
 
 void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_ms)
 {
@@ -23,7 +36,7 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
     c->unit = true;
     c->begun_ns = pqi_now_ns();
     c->until_ns = pqi_after_ms(c->begun_ns, deadline_ms > 0 ? deadline_ms : s->deadline_ms);
-    c->patience_until_ns = pqi_after_ms(c->begun_ns, s->db->options->pool_timeout_ms);
+    set_patience(c, s->db->options);
     c->waiter = (struct pqi_waiter){0};
     pqi_waiter_init(&c->waiter);
     c->ticket.waiter = c->hope.waiter = &c->waiter;
@@ -182,7 +195,7 @@ static void handshake_done(struct pqi_call *c)
     pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
     int64_t now = pqi_now_ns();
-    if (now >= c->patience_until_ns) {
+    if (now >= c->hope_until_ns) {
         pqi_err(&c->err, newer_map ? PQR_E_MAP : PQR_E_NO_PRIMARY, "%s: %s",
                 pqi_shard_called(c->shard),
                 newer_map ? "its stamp names a newer shard map than could be loaded"
@@ -276,7 +289,7 @@ static void queue_step(struct pqi_call *c, int64_t now)
             begin_connect(c);
     } else if (aborted(c) || now >= c->until_ns) {
         end_unsent(c, "waiting for a connection");
-    } else if (now >= c->patience_until_ns) {
+    } else if (now >= c->queue_until_ns) {
         pqi_count(c->db, pool_timeouts);
         pqi_err(&c->err, PQR_E_POOL_TIMEOUT,
                 "%s: none of its %lld connections came free in %lld ms (DB_POOL_TIMEOUT): raise "
@@ -359,7 +372,7 @@ static void hope_step(struct pqi_call *c, int64_t now)
 {
     if (aborted(c))
         end_unsent(c, "waiting for a server");
-    else if (now >= c->until_ns || now >= c->patience_until_ns)
+    else if (now >= c->until_ns || now >= c->hope_until_ns)
         end_with_error(c);
     else
         place(c);
@@ -562,9 +575,9 @@ static int64_t waits_until(const struct pqi_call *c)
         return soonest(c->pause_until_ns, c->until_ns);
     case PQI_CALL_HOPE:
         /* Also when the shard's first look ends by its time, which is no news. */
-        return soonest(soonest(c->patience_until_ns, c->until_ns), pqi_shard_next_look(c->shard));
+        return soonest(soonest(c->hope_until_ns, c->until_ns), pqi_shard_next_look(c->shard));
     case PQI_CALL_QUEUE:
-        return soonest(c->patience_until_ns, c->until_ns);
+        return soonest(c->queue_until_ns, c->until_ns);
     case PQI_CALL_CONNECT:
     case PQI_CALL_HANDSHAKE:
         return soonest(c->conn->connect_until_ns, c->until_ns);

@@ -45,7 +45,7 @@ struct pqi_call {
     } state;
     struct pqi_shard *shard;
     int64_t map_version;
-    int64_t begun_ns, patience_until_ns, pause_until_ns;
+    int64_t begun_ns, queue_until_ns, hope_until_ns, pause_until_ns;
     int attempts;
     bool tried[PQI_NODES_MAX];
     struct pqi_waiter waiter;

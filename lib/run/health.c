@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define REFUSAL_MS 300
+
 /* ---- Ready ---------------------------------------------------------------------------------- */
 
 static enum pqi_placing ready(struct pqi_shard *s, pqr_error *err)
@@ -27,9 +29,17 @@ static enum pqi_placing wait_ready(struct pqi_shard *s, int64_t until_ns, pqr_er
     pqi_waiter_init(&waiter);
     pqi_shard_hope(s, &hope);
     enum pqi_placing placing = ready(s, err);
-    while (placing == PQI_PLACE_WAIT && pqi_now_ns() < until_ns && !atomic_load(&s->db->aborting)) {
+    /* A refusal may rest on what was seen before it was mended: so it is looked at again first. */
+    int64_t refusal_until = pqi_after_ms(pqi_now_ns(), REFUSAL_MS);
+    if (placing == PQI_PLACE_REFUSED)
+        pqi_shard_look_again(s);
+    while (placing != PQI_PLACE_GO && !atomic_load(&s->db->aborting)) {
+        int64_t now = pqi_now_ns(), end = placing == PQI_PLACE_REFUSED ? refusal_until : until_ns;
+        if (now >= end || now >= until_ns)
+            break;
         int64_t look = pqi_shard_next_look(s);
-        pqi_waiter_wait(&waiter, look < until_ns ? look : until_ns);
+        end = end < until_ns ? end : until_ns;
+        pqi_waiter_wait(&waiter, look < end ? look : end);
         placing = ready(s, err);
     }
     pqi_shard_unhope(s, &hope);

@@ -176,10 +176,17 @@ static const char *url_of(const char *node)
     return url;
 }
 
+static void no_notice(void *arg, const char *message)
+{
+    (void)arg;
+    (void)message;
+}
+
 static const char *ask_text(const char *node, const char *sql)
 {
     static _Thread_local char value[1024];
     PGconn *pg = PQconnectdb(url_of(node));
+    PQsetNoticeProcessor(pg, no_notice, NULL);
     PGresult *res = PQexec(pg, sql);
     ExecStatusType status = PQresultStatus(res);
     if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK)

@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""A TCP proxy that counts round trips: how often the client spoke after the server had.
+
+    proxy.py PORT
+
+Listens on a free port of 127.0.0.1 and prints it; forwards to PORT. On standard input: a line
+"zero" sets the count to 0, a line "count" prints it. Ends with its input.
+"""
+import os
+import selectors
+import socket
+import sys
+
+
+def main():
+    target = int(sys.argv[1])
+    listener = socket.create_server(("127.0.0.1", 0))
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    selector.register(sys.stdin, selectors.EVENT_READ)
+    print(listener.getsockname()[1], flush=True)
+    peers, last, turns = {}, {}, 0
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is listener:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", target))
+                for a, b, side in ((client, server, "client"), (server, client, "server")):
+                    a.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    peers[a] = (b, side, frozenset((a, b)))
+                    selector.register(a, selectors.EVENT_READ)
+                last[frozenset((client, server))] = "server"
+            elif key.fileobj is sys.stdin:
+                verb = os.read(0, 100).decode().strip()
+                if not verb:
+                    return
+                turns = 0 if verb == "zero" else turns
+                print(turns, flush=True)
+            elif key.fileobj in peers:
+                peer, side, pair = peers[key.fileobj]
+                data = key.fileobj.recv(65536)
+                if not data:
+                    for s in pair:
+                        selector.unregister(s)
+                        del peers[s]
+                        s.close()
+                    continue
+                turns += side == "client" and last[pair] == "server"
+                last[pair] = side
+                peer.sendall(data)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,516 @@
+/* What calls are made of: parameters and results, batches, transactions, lent connections.
+ * Fleet: one shard, one replica. */
+#include "live.h"
+
+#include <libpq-fe.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define P "shard0/primary"
+#define R1 "shard0/replica1"
+
+/* ---- Parameters and results ------------------------------------------------------------------ */
+
+static pqr_result *echo(pqr *db, const char *sql, const pqr_param *params, size_t n, int binary)
+{
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res = NULL;
+    pqr_query q = {.size = sizeof q, .sql = sql, .params = params, .nparams = n, .binary_result = binary};
+    OK(pqr_read(s, &q, &res, &live_error));
+    pqr_session_close(s);
+    return res;
+}
+
+static void every_type_goes_there_and_back(void **state)
+{
+    static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255};
+    const pqr_param params[] = {
+        PQR_NULL, PQR_TEXT("grüße"), PQR_TEXT_N("cut here", 3), PQR_BYTES("\0\1\xff", 3), PQR_BOOL(true),
+        PQR_INT32(INT32_MIN), PQR_INT64(INT64_MIN), PQR_FLOAT8(0.1), PQR_UUID(uuid), PQR_TIMESTAMPTZ(-1),
+    };
+    for (int binary = 0; binary < 2; binary++) {
+        pqr_result *r = echo(*state, "select $1::text, $2::text, $3::text, $4, $5, $6, $7, $8, $9, $10", params, 10, binary);
+        int32_t i32;
+        int64_t i64;
+        double d;
+        bool b;
+        uint8_t u[16];
+        char bytes[8];
+        size_t len;
+        assert_true(pqr_is_null(r, 0, 0));
+        assert_string_equal(pqr_text(r, 0, 1), "grüße");
+        assert_string_equal(pqr_text(r, 0, 2), "cut");
+        OK(pqr_get_bytes(r, 0, 3, bytes, sizeof bytes, &len, &live_error));
+        assert_int_equal(len, 3);
+        assert_memory_equal(bytes, "\0\1\xff", 3);
+        OK(pqr_get_bool(r, 0, 4, &b, &live_error));
+        assert_true(b);
+        OK(pqr_get_int32(r, 0, 5, &i32, &live_error));
+        assert_int_equal(i32, INT32_MIN);
+        OK(pqr_get_int64(r, 0, 6, &i64, &live_error));
+        assert_true(i64 == INT64_MIN);
+        OK(pqr_get_float8(r, 0, 7, &d, &live_error));
+        assert_true(fabs(d - 0.1) < 1e-18);
+        OK(pqr_get_uuid(r, 0, 8, u, &live_error));
+        assert_memory_equal(u, uuid, 16);
+        OK(pqr_get_timestamptz(r, 0, 9, &i64, &live_error));
+        assert_int_equal(i64, -1);
+        FAILS(PQR_E_TYPE, pqr_get_int64(r, 0, 1, &i64, &live_error));
+        FAILS(PQR_E_TYPE, pqr_get_int64(r, 1, 0, &i64, &live_error));
+        pqr_result_free(r);
+    }
+}
+
+static void arrays_go_there_whole(void **state)
+{
+    static const char *const texts[] = {"a", NULL, "\"q\", {\\}", ""};
+    static const int64_t numbers[] = {1, 2, 3};
+    static const uint8_t nulls[] = {0, 1, 0};
+    pqr_param with_null = PQR_INT64_ARRAY(numbers, 3);
+    with_null.nulls = nulls;
+    const pqr_param params[] = {PQR_TEXT_ARRAY(texts, 4), PQR_INT64_ARRAY(numbers, 3), with_null, PQR_INT64_ARRAY(NULL, 0)};
+    pqr_result *r = echo(*state,
+                         "select array_length($1::text[], 1), ($1::text[])[3], ($1::text[])[2] is null, $2::text, $3::text,"
+                         " cardinality($4)", params, 4, 0);
+    assert_int_equal(pqr_int32(r, 0, 0), 4);
+    assert_string_equal(pqr_text(r, 0, 1), texts[2]);
+    assert_true(pqr_bool(r, 0, 2));
+    assert_string_equal(pqr_text(r, 0, 3), "{1,2,3}");
+    assert_string_equal(pqr_text(r, 0, 4), "{1,NULL,3}");
+    assert_int_equal(pqr_int32(r, 0, 5), 0);
+    pqr_result_free(r);
+}
+
+static void untyped_text_fits_every_type(void **state)
+{
+    const pqr_param params[] = {PQR_TEXT("{\"a\": 1}"), PQR_TEXT("12.50"), PQR_TEXT("2026-01-31"),
+                                PQR_TEXT("2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d")};
+    pqr_result *r = echo(*state, "select ($1::jsonb)->>'a', $2::numeric * 2, $3::date + 1, $4::uuid", params, 4, 0);
+    assert_string_equal(pqr_text(r, 0, 0), "1");
+    assert_string_equal(pqr_text(r, 0, 1), "25.00");
+    assert_string_equal(pqr_text(r, 0, 2), "2026-02-01");
+    pqr_result_free(r);
+}
+
+static void a_result_outlives_its_session_and_router(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_result *r = echo(db, "select 5 as five", NULL, 0, 0);
+    pqr_result *again = pqr_result_ref(r);
+    pqr_close(db, 0);
+    pqr_result_free(r);
+    assert_int_equal(pqr_int64(again, 0, 0), 5);
+    assert_int_equal(pqr_column(again, "five"), 0);
+    assert_int_equal(PQntuples(pqr_result_pg(again)), 1);
+    pqr_result_free(again);
+}
+
+static void a_write_tells_the_rows_it_touched(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_result *r;
+    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) select 'x' from generate_series(1, 7)"), &r, &live_error));
+    assert_int_equal(pqr_affected(r), 7);
+    assert_string_equal(pqr_source(r), P);
+    pqr_result_free(r);
+    pqr_session_close(s);
+}
+
+static void a_large_result_comes_whole(void **state)
+{
+    pqr_result *r = echo(*state, "select g, repeat('x', 1000) from generate_series(1, 20000) g", NULL, 0, 0);
+    assert_int_equal(pqr_rows(r), 20000);
+    assert_int_equal(pqr_int64(r, 19999, 0), 20000);
+    assert_int_equal(pqr_length(r, 19999, 1), 1000);
+    pqr_result_free(r);
+}
+
+static void a_large_parameter_goes_whole(void **state)
+{
+    size_t len = 20 << 20;
+    char *big = malloc(len + 1);
+    memset(big, 'y', len);
+    big[len] = '\0';
+    const pqr_param params[] = {PQR_TEXT(big)};
+    pqr_result *r = echo(*state, "select length($1::text)", params, 1, 0);
+    assert_int_equal(pqr_int64(r, 0, 0), (int64_t)len);
+    pqr_result_free(r);
+    free(big);
+}
+
+/* ---- Batches --------------------------------------------------------------------------------- */
+
+static void a_batch_gives_each_statement_its_result(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_result *res[20];
+    pqr_query own[20];
+    const pqr_query *list[20];
+    pqr_param params[20];
+    for (int i = 0; i < 20; i++) {
+        params[i] = (pqr_param)PQR_INT64(i);
+        own[i] = (pqr_query){.size = sizeof own[i], .sql = "select $1", .params = &params[i], .nparams = 1};
+        list[i] = &own[i];
+    }
+    OK(pqr_read_batch(s, list, 20, res, &live_error));
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(pqr_int64(res[i], 0, 0), i);
+        assert_string_equal(pqr_source(res[i]), pqr_source(res[0]));
+        pqr_result_free(res[i]);
+    }
+    pqr_session_close(s);
+}
+
+static void a_batch_fails_whole_and_tells_which_statement(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_result *res[3] = {(pqr_result *)-1, (pqr_result *)-1, (pqr_result *)-1};
+    const pqr_query *list[] = {PQR_QUERY(.sql = "select 1"), PQR_QUERY(.sql = "select 1/0"), PQR_QUERY(.sql = "select 3")};
+    FAILS(PQR_E_SQL, pqr_read_batch(s, list, 3, res, &live_error));
+    assert_int_equal(live_error.index, 1);
+    for (int i = 0; i < 3; i++)
+        assert_null(res[i]);
+    const pqr_query *refused[] = {PQR_QUERY(.sql = "select 1"), PQR_QUERY(.sql = "commit")};
+    FAILS(PQR_E_USAGE, pqr_read_batch(s, refused, 2, res, &live_error));
+    assert_int_equal(live_error.index, 1);
+    pqr_session_close(s);
+}
+
+static int ask_proxy(FILE *to, FILE *from, const char *verb)
+{
+    int n = -1;
+    fprintf(to, "%s\n", verb);
+    fflush(to);
+    assert_int_equal(fscanf(from, "%d", &n), 1);
+    return n;
+}
+
+static void a_batch_is_one_round_trip(void **state)
+{
+    (void)state;
+    char url[512], command[512], port[8] = "";
+    const char *given = getenv("DATABASE_PRIMARY_URL");
+    const char *colon = strrchr(given, ':'), *slash = strrchr(given, '/');
+    snprintf(port, sizeof port, "%.*s", (int)(slash - colon - 1), colon + 1);
+    int in[2], out[2];
+    assert_int_equal(pipe(in) | pipe(out), 0);
+    snprintf(command, sizeof command, "python3 %s %s", getenv("PROXY") ? getenv("PROXY") : "test/lib/proxy.py", port);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(in[0], 0);
+        dup2(out[1], 1);
+        close(in[1]);
+        close(out[0]);
+        execl("/bin/sh", "sh", "-c", command, (char *)NULL);
+        _exit(127);
+    }
+    close(in[0]);
+    close(out[1]);
+    FILE *to = fdopen(in[1], "w"), *from = fdopen(out[0], "r");
+    int listens = 0;
+    assert_int_equal(fscanf(from, "%d", &listens), 1);
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s:%d%s", (int)(colon - given), given, listens, slash);
+    pqr *db = READY_ROUTER(url, "DATABASE_REPLICA_1_URL", "DB_HEALTH_INTERVAL=5m");
+    pqr_session *s = live_session(db, "acme");
+    const pqr_query *list[10];
+    pqr_result *res[10];
+    const pqr_query *one = PQR_QUERY(.sql = "select 1");
+    for (int i = 0; i < 10; i++)
+        list[i] = one;
+    live_sleep_ms(300); /* the monitor's first, quick rounds are over */
+    OK(pqr_read_batch(s, list, 10, res, &live_error)); /* this one connects */
+    for (int i = 0; i < 10; i++)
+        pqr_result_free(res[i]);
+    ask_proxy(to, from, "zero");
+    OK(pqr_read_batch(s, list, 10, res, &live_error));
+    assert_int_equal(ask_proxy(to, from, "count"), 1);
+    for (int i = 0; i < 10; i++)
+        pqr_result_free(res[i]);
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(ask_proxy(to, from, "count"), 2);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(ask_proxy(to, from, "count"), 3);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    fclose(to);
+    fclose(from);
+}
+
+/* ---- Transactions ---------------------------------------------------------------------------- */
+
+static long notes(const char *body)
+{
+    return ask_number(P, "select count(*) from note where body = '%s'", body);
+}
+
+static pqr_tx *begin(pqr_session *s, const pqr_tx_options *o)
+{
+    pqr_tx *tx = NULL;
+    OK(pqr_begin(s, o, &tx, &live_error));
+    return tx;
+}
+
+static void a_commit_keeps_and_a_rollback_drops(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('kept')"), NULL, &live_error));
+    assert_int_equal(notes("kept"), 0);
+    OK(pqr_commit(tx, &live_error));
+    assert_int_equal(notes("kept"), 1);
+    tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL, &live_error));
+    pqr_rollback(tx);
+    tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL, &live_error));
+    pqr_session_close(s); /* rolls back what is left open */
+    assert_int_equal(notes("dropped"), 0);
+}
+
+static void a_failed_transaction_is_rolled_back_never_committed(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('half')"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = "select 1/0"), NULL, &live_error));
+    FAILS(PQR_E_ROLLED_BACK, pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
+    assert_string_equal(live_error.sqlstate, "22012");
+    assert_int_equal(notes("half"), 0);
+    pqr_session_close(s);
+}
+
+static void a_savepoint_rescues_a_transaction(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('rescued')"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "savepoint a"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = "select 1/0"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "rollback to savepoint a"), NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    assert_int_equal(notes("rescued"), 1);
+    pqr_session_close(s);
+}
+
+static void a_deferred_constraint_fails_the_commit(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into child(parent) values (1)"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_commit(tx, &live_error));
+    assert_string_equal(live_error.sqlstate, "23503");
+    assert_int_equal(ask_number(P, "select count(*) from child"), 0);
+    pqr_session_close(s);
+}
+
+static void a_transaction_may_not_be_ended_by_sql(void **state)
+{
+    static const char *const statements[] = {"commit", "rollback", "begin", "end", "abort", "prepare transaction 'x'", "start transaction"};
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        FAILS(PQR_E_USAGE, pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    pqr_session_close(s);
+}
+
+static void what_a_transaction_leaves_behind_meets_nobody(void **state)
+{
+    static const char *const statements[] = {"set timezone = 'Asia/Tokyo'", "create temp table left_behind(x int)",
+                                             "prepare left_behind as select 1", "listen left_behind"};
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        pqr_tx *tx = begin(s, NULL);
+        OK(pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+        OK(pqr_commit(tx, &live_error));
+        pqr_result *r;
+        OK(pqr_write(s, PQR_QUERY(.sql = "select current_setting('timezone') = 'Asia/Tokyo',"
+                                         " (select count(*) from pg_class where relname = 'left_behind'),"
+                                         " (select count(*) from pg_prepared_statements),"
+                                         " (select count(*) from pg_listening_channels())"), &r, &live_error));
+        assert_false(pqr_bool(r, 0, 0));
+        for (size_t c = 1; c < 4; c++)
+            assert_int_equal(pqr_int64(r, 0, c), 0);
+        pqr_result_free(r);
+    }
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_read_only_transaction_reads_on_a_replica_and_cannot_write(void **state)
+{
+    pqr_session *s = live_session(*state, "globex");
+    pqr_tx *tx = begin(s, PQR_TX(.read_only = 1, .isolation = PQR_REPEATABLE_READ));
+    pqr_result *r;
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select current_setting('cluster_name'), current_setting('transaction_isolation')"), &r, &live_error));
+    assert_string_equal(pqr_text(r, 0, 0), R1);
+    assert_string_equal(pqr_source(r), R1);
+    assert_string_equal(pqr_text(r, 0, 1), "repeatable read");
+    pqr_result_free(r);
+    FAILS(PQR_E_READ_ONLY, pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
+    pqr_rollback(tx);
+    tx = begin(s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_PRIMARY));
+    FAILS(PQR_E_READ_ONLY, pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
+    pqr_rollback(tx);
+    pqr_session_close(s);
+}
+
+static void a_lost_connection_ends_a_transaction_that_did_not_happen(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('lost')"), NULL, &live_error));
+    fleet("sql " P " \"select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'\"");
+    FAILS(PQR_E_LOST, pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
+    assert_int_equal(notes("lost"), 0);
+    pqr_session_close(s);
+}
+
+static int add_one(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    pqr_result *r;
+    atomic_fetch_add((_Atomic int *)arg, 1);
+    int code = pqr_exec(tx, PQR_QUERY(.sql = "select n from counter"), &r, err);
+    if (code != PQR_OK)
+        return code;
+    int64_t n = pqr_int64(r, 0, 0);
+    pqr_result_free(r);
+    return pqr_exec(tx, PQR_QUERY(.sql = "update counter set n = $1", PQR_PARAMS(PQR_INT64(n + 1))), NULL, err);
+}
+
+struct adders {
+    pqr *db;
+    _Atomic int runs, ok;
+};
+
+static void *add_some(void *arg)
+{
+    struct adders *a = arg;
+    for (int i = 0; i < 10; i++) {
+        pqr_session *s = live_session(a->db, "acme");
+        int code;
+        do /* three reruns may not be enough for so many at one row */
+            code = pqr_transact(s, PQR_TX(.isolation = PQR_SERIALIZABLE), add_one, &a->runs, &live_error);
+        while (code != PQR_OK && live_error.retry == PQR_RETRY_SAFE);
+        live_ok(code, &live_error, "transact", __FILE__, __LINE__);
+        atomic_fetch_add(&a->ok, code == PQR_OK);
+        pqr_session_close(s);
+    }
+    return NULL;
+}
+
+static void serialization_failures_are_run_again_as_a_whole(void **state)
+{
+    struct adders a = {.db = *state};
+    pthread_t t[4];
+    ask(P, "update counter set n = 0");
+    for (int i = 0; i < 4; i++)
+        pthread_create(&t[i], NULL, add_some, &a);
+    for (int i = 0; i < 4; i++)
+        pthread_join(t[i], NULL);
+    assert_int_equal(a.ok, 40);
+    assert_int_equal(ask_number(P, "select n from counter"), 40);
+    print_message("40 increments took %d runs\n", a.runs);
+}
+
+static int change_mind(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    (void)arg;
+    int code = pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('regret')"), NULL, err);
+    return code == PQR_OK ? 42 : code;
+}
+
+static void work_that_changes_its_mind_is_rolled_back_and_its_answer_returned(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    assert_int_equal(pqr_transact(s, NULL, change_mind, NULL, &live_error), 42);
+    assert_int_equal(notes("regret"), 0);
+    pqr_session_close(s);
+}
+
+/* ---- Lent connections ------------------------------------------------------------------------ */
+
+static void a_lent_connection_can_do_what_the_router_does_not(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    struct pg_conn *pg = NULL;
+    OK(pqr_lend(s, PQR_LEND_WRITE, &pg, &live_error));
+    PQclear(PQexec(pg, "copy note(body) from stdin"));
+    assert_int_equal(PQputCopyData(pg, "copied\ncopied\n", 14), 1);
+    assert_int_equal(PQputCopyEnd(pg, NULL), 1);
+    PGresult *r = PQgetResult(pg);
+    assert_int_equal(PQresultStatus(r), PGRES_COMMAND_OK);
+    PQclear(r);
+    pqr_give_back(s, pg);
+    assert_int_equal(notes("copied"), 2);
+    OK(pqr_lend(s, PQR_LEND_READ, &pg, &live_error));
+    r = PQexec(pg, "insert into note(body) values ('no')");
+    assert_string_equal(PQresultErrorField(r, PG_DIAG_SQLSTATE), "25006");
+    PQclear(r);
+    pqr_session_close(s); /* gives it back too */
+}
+
+static void statements_that_cannot_be_in_a_transaction_go_alone(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    OK(pqr_write(s, PQR_QUERY(.sql = "vacuum note", .alone = 1), NULL, &live_error));
+    OK(pqr_write(s, PQR_QUERY(.sql = "create index concurrently if not exists note_body on note(body)", .alone = 1), NULL, &live_error));
+    pqr_session_close(s);
+}
+
+static int prepare(void **state)
+{
+    ask(P, "create table note(id bigserial primary key, body text)");
+    ask(P, "create table counter(n bigint not null)");
+    ask(P, "insert into counter values (0)");
+    ask(P, "create table parent(id bigint primary key)");
+    ask(P, "create table child(id bigserial primary key, parent bigint references parent deferrable initially deferred)");
+    *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    return 0;
+}
+
+static int clean(void **state)
+{
+    pqr_close(*state, 1000);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_type_goes_there_and_back),
+        cmocka_unit_test(arrays_go_there_whole),
+        cmocka_unit_test(untyped_text_fits_every_type),
+        cmocka_unit_test(a_result_outlives_its_session_and_router),
+        cmocka_unit_test(a_write_tells_the_rows_it_touched),
+        cmocka_unit_test(a_large_result_comes_whole),
+        cmocka_unit_test(a_large_parameter_goes_whole),
+        cmocka_unit_test(a_batch_gives_each_statement_its_result),
+        cmocka_unit_test(a_batch_fails_whole_and_tells_which_statement),
+        cmocka_unit_test(a_batch_is_one_round_trip),
+        cmocka_unit_test(a_commit_keeps_and_a_rollback_drops),
+        cmocka_unit_test(a_failed_transaction_is_rolled_back_never_committed),
+        cmocka_unit_test(a_savepoint_rescues_a_transaction),
+        cmocka_unit_test(a_deferred_constraint_fails_the_commit),
+        cmocka_unit_test(a_transaction_may_not_be_ended_by_sql),
+        cmocka_unit_test(what_a_transaction_leaves_behind_meets_nobody),
+        cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
+        cmocka_unit_test(a_lost_connection_ends_a_transaction_that_did_not_happen),
+        cmocka_unit_test(serialization_failures_are_run_again_as_a_whole),
+        cmocka_unit_test(work_that_changes_its_mind_is_rolled_back_and_its_answer_returned),
+        cmocka_unit_test(a_lent_connection_can_do_what_the_router_does_not),
+        cmocka_unit_test(statements_that_cannot_be_in_a_transaction_go_alone),
+    };
+    return cmocka_run_group_tests(tests, prepare, clean);
+}

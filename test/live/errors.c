@@ -1,0 +1,385 @@
+/* Errors a person can act on, and outcomes that are never guessed. Fleet: one shard, one replica. */
+#include "live.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define P "shard0/primary"
+#define R1 "shard0/replica1"
+
+static void says(const char *part)
+{
+    if (!strstr(live_error.message, part))
+        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
+}
+
+/* ---- What the server refuses ----------------------------------------------------------------- */
+
+static void a_unique_violation_names_constraint_and_table(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    const pqr_query *q = PQR_QUERY(.name = "add_person", .sql = "insert into person(email) values ('a@b')");
+    OK(pqr_write(s, q, NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_write(s, q, NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "23505");
+    assert_string_equal(live_error.constraint, "person_email_key");
+    assert_string_equal(live_error.table, "person");
+    assert_string_equal(live_error.schema, "public");
+    assert_string_equal(live_error.node, P);
+    assert_int_equal(live_error.shard, 0);
+    assert_int_equal(live_error.index, -1);
+    assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
+    says("add_person");
+    pqr_session_close(s);
+}
+
+static void a_missing_value_names_its_column(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into person(email) values (null)"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "23502");
+    assert_string_equal(live_error.column, "email");
+    pqr_session_close(s);
+}
+
+static void a_deferred_constraint_fails_the_write_that_broke_it(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into child(parent) values (12345)"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "23503");
+    assert_int_equal(ask_number(P, "select count(*) from child"), 0);
+    pqr_session_close(s);
+}
+
+static void an_error_leaves_the_next_call_unharmed(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    for (int i = 0; i < 50; i++) {
+        pqr_result *res;
+        FAILS(PQR_E_SQL, pqr_read(s, PQR_QUERY(.sql = "select 1/0"), NULL, &live_error));
+        OK(pqr_read(s, PQR_QUERY(.sql = "select 7"), &res, &live_error));
+        assert_int_equal(pqr_int64(res, 0, 0), 7);
+        pqr_result_free(res);
+    }
+    pqr_session_close(s);
+}
+
+/* ---- What the caller does wrong -------------------------------------------------------------- */
+
+static void wrong_arguments_are_named(void **state)
+{
+    pqr *db = *state;
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_USAGE, pqr_read(NULL, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    says("session");
+    FAILS(PQR_E_USAGE, pqr_read(s, NULL, NULL, &live_error));
+    says("query");
+    FAILS(PQR_E_USAGE, pqr_read(s, PQR_QUERY(.sql = NULL), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_read(s, PQR_QUERY(.sql = "  "), NULL, &live_error));
+    pqr_query unsized = {.sql = "select 1"};
+    FAILS(PQR_E_USAGE, pqr_read(s, &unsized, NULL, &live_error));
+    says(".size");
+    FAILS(PQR_E_USAGE, pqr_read(s, PQR_QUERY(.sql = "select 1", .level = 9), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_read_batch(s, NULL, 0, NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_begin(s, PQR_TX(.isolation = 7), &(pqr_tx *){NULL}, &live_error));
+    FAILS(PQR_E_USAGE, pqr_session_open(db, PQR_SESSION(.tenant = "x"), NULL, &live_error));
+    pqr_session_close(s);
+}
+
+static void statements_that_would_poison_a_connection_are_refused(void **state)
+{
+    static const char *const statements[] = {
+        "begin", "commit", "rollback", "set search_path = x", "reset all", "copy note to stdout", "listen x",
+        "prepare p as select 1", "execute p", "declare c cursor for select 1", "discard all", "deallocate all",
+        "create temp table t (x int)", " /* hidden */ -- twice\n set timezone = 'UTC'",
+    };
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        FAILS(PQR_E_USAGE, pqr_read(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+        FAILS(PQR_E_USAGE, pqr_write(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+    }
+    pqr_session_close(s);
+}
+
+static void several_statements_in_one_are_refused_by_the_server(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "select 1; set timezone = 'UTC'"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "42601");
+    pqr_session_close(s);
+}
+
+/* ---- Time and room --------------------------------------------------------------------------- */
+
+static void a_read_that_takes_too_long_ends_by_its_deadline(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_DEADLINE, pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200), NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 199, 400);
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    pqr_session_close(s);
+}
+
+static void a_write_that_was_sent_and_not_answered_is_unknown(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200), NULL, &live_error));
+    assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
+    says("may have happened");
+    pqr_session_close(s);
+}
+
+static void the_server_stops_a_statement_that_nobody_waits_for(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(60)", .deadline_ms = 100), NULL, &live_error);
+    EVENTUALLY(3000, ask_number(P, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'") == 0);
+    pqr_session_close(s);
+}
+
+static void the_statement_timeout_is_set_at_the_server(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_STATEMENT_TIMEOUT=100ms");
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_SQL, pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(10)"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "57014");
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void the_socket_timeout_is_the_default_deadline(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_SOCKET_TIMEOUT=300ms");
+    pqr_session *s = live_session(db, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_DEADLINE, pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(10)"), NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 299, 600);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+struct holder {
+    pqr *db;
+    pqr_session *session;
+    pqr_tx *tx;
+};
+
+static struct holder hold_the_only_connection(const char *const *settings)
+{
+    struct holder h = {.db = live_ready(live_router(settings))};
+    h.session = live_session(h.db, "acme");
+    OK(pqr_begin(h.session, NULL, &h.tx, &live_error));
+    return h;
+}
+
+static void let_go(struct holder *h)
+{
+    pqr_rollback(h->tx);
+    pqr_session_close(h->session);
+    pqr_close(h->db, 0);
+}
+
+static void a_wait_for_a_connection_ends_by_the_pool_timeout(void **state)
+{
+    (void)state;
+    struct holder h = hold_the_only_connection(
+        (const char *const[]){"DB_CONNECTION_LIMIT=1", "DB_POOL_TIMEOUT=200ms", NULL});
+    pqr_session *s = live_session(h.db, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_POOL_TIMEOUT, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 199, 400);
+    says("DB_CONNECTION_LIMIT");
+    assert_string_equal(live_error.node, P);
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    FAILS(PQR_E_DEADLINE, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 50), NULL, &live_error));
+    says("waiting for a connection");
+    pqr_session_close(s);
+    let_go(&h);
+}
+
+static void nowait_fails_at_once(void **state)
+{
+    (void)state;
+    struct holder h = hold_the_only_connection(
+        (const char *const[]){"DB_CONNECTION_LIMIT=1", "DB_POOL_TIMEOUT=nowait", NULL});
+    pqr_session *s = live_session(h.db, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_POOL_TIMEOUT, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 0, 100);
+    pqr_session_close(s);
+    let_go(&h);
+}
+
+static void a_full_queue_is_told_apart_from_a_timeout(void **state)
+{
+    (void)state;
+    struct holder h = hold_the_only_connection(
+        (const char *const[]){"DB_CONNECTION_LIMIT=1", "DB_POOL_QUEUE_LIMIT=0", NULL});
+    pqr_session *s = live_session(h.db, "acme");
+    FAILS(PQR_E_POOL_FULL, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    says("DB_POOL_QUEUE_LIMIT");
+    pqr_session_close(s);
+    let_go(&h);
+}
+
+/* ---- Servers that cannot be used ------------------------------------------------------------- */
+
+static void a_wrong_password_is_told_and_never_shown(void **state)
+{
+    (void)state;
+    pqr *db = ROUTER("DATABASE_PRIMARY_URL=postgresql://app:planted%40secret@127.0.0.1:1/app", "DATABASE_REPLICA_1_URL");
+    pqr_close(db, 0);
+    char url[512];
+    const char *at = strrchr(getenv("DATABASE_PRIMARY_URL"), '@');
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=postgresql://app:planted%%40secret%s", at);
+    db = ROUTER(url, "DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_AUTH, pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "28P01");
+    says("wrong password");
+    assert_null(strstr(live_error.message, "planted"));
+    FAILS(PQR_E_AUTH, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_missing_database_is_told(void **state)
+{
+    (void)state;
+    char url[512];
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%s", getenv("DATABASE_PRIMARY_URL"));
+    memcpy(strrchr(url, '/'), "/nix", 4);
+    pqr *db = ROUTER(url, "DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_AUTH, pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "3D000");
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_shard_without_a_primary_says_so_and_reads_go_on(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    fleet("kill " P);
+    pqr_session *s = live_session(db, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_NO_PRIMARY, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 500), NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 0, 700);
+    says(P);
+    says("Connection refused");
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    for (int i = 0; i < 5; i++)
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R1);
+    fleet("start " P);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_write_waits_for_the_primary_to_come_back(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    run_write(db, "acme", "select 1");
+    fleet("restart " P " --mode fast");
+    run_write(db, "acme", "select 1"); /* on a pool of dead connections */
+    pqr_close(db, 0);
+}
+
+static void a_killed_backend_costs_a_read_nothing(void **state)
+{
+    pqr *db = *state;
+    for (int i = 0; i < 20; i++) {
+        pqr_session *s = live_session(db, "acme");
+        OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+        fleet("sql " R1 " \"select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'errors'\"");
+        OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+        pqr_session_close(s);
+    }
+}
+
+static void *terminate_soon(void *arg)
+{
+    (void)arg;
+    live_sleep_ms(100);
+    fleet("sql " R1 " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
+    fleet("sql " P " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
+    return NULL;
+}
+
+static void a_read_whose_backend_is_killed_under_it_is_run_again(void **state)
+{
+    pthread_t killer;
+    pqr_session *s = live_session(*state, "acme");
+    pqr_result *res;
+    pthread_create(&killer, NULL, terminate_soon, NULL);
+    OK(pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(1.5), 5"), &res, &live_error));
+    assert_int_equal(pqr_int64(res, 0, 1), 5);
+    pthread_join(killer, NULL);
+    pqr_result_free(res);
+    pqr_session_close(s);
+}
+
+/* Run once when it was terminated (it rolled back), once more, and never reported as failed. */
+static void a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back(void **state)
+{
+    pthread_t killer;
+    pqr_session *s = live_session(*state, "acme");
+    ask(P, "truncate person");
+    pthread_create(&killer, NULL, terminate_soon, NULL);
+    OK(pqr_write(s, PQR_QUERY(.sql = "with slow as (select pg_sleep(1)) select pg_sleep(0) from slow"), NULL, &live_error));
+    pthread_join(killer, NULL);
+    pqr_session_close(s);
+}
+
+static int prepare(void **state)
+{
+    ask(P, "create table person(id bigserial primary key, email text not null unique)");
+    ask(P, "create table parent(id bigint primary key)");
+    ask(P, "create table child(id bigserial primary key,"
+           " parent bigint references parent deferrable initially deferred)");
+    *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms", "DB_APPLICATION_NAME=errors");
+    return 0;
+}
+
+static int clean(void **state)
+{
+    pqr_close(*state, 1000);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_unique_violation_names_constraint_and_table),
+        cmocka_unit_test(a_missing_value_names_its_column),
+        cmocka_unit_test(a_deferred_constraint_fails_the_write_that_broke_it),
+        cmocka_unit_test(an_error_leaves_the_next_call_unharmed),
+        cmocka_unit_test(wrong_arguments_are_named),
+        cmocka_unit_test(statements_that_would_poison_a_connection_are_refused),
+        cmocka_unit_test(several_statements_in_one_are_refused_by_the_server),
+        cmocka_unit_test(a_read_that_takes_too_long_ends_by_its_deadline),
+        cmocka_unit_test(a_write_that_was_sent_and_not_answered_is_unknown),
+        cmocka_unit_test(the_server_stops_a_statement_that_nobody_waits_for),
+        cmocka_unit_test(the_statement_timeout_is_set_at_the_server),
+        cmocka_unit_test(the_socket_timeout_is_the_default_deadline),
+        cmocka_unit_test(a_wait_for_a_connection_ends_by_the_pool_timeout),
+        cmocka_unit_test(nowait_fails_at_once),
+        cmocka_unit_test(a_full_queue_is_told_apart_from_a_timeout),
+        cmocka_unit_test(a_wrong_password_is_told_and_never_shown),
+        cmocka_unit_test(a_missing_database_is_told),
+        cmocka_unit_test(a_shard_without_a_primary_says_so_and_reads_go_on),
+        cmocka_unit_test(a_write_waits_for_the_primary_to_come_back),
+        cmocka_unit_test(a_killed_backend_costs_a_read_nothing),
+        cmocka_unit_test(a_read_whose_backend_is_killed_under_it_is_run_again),
+        cmocka_unit_test(a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back),
+    };
+    return cmocka_run_group_tests(tests, prepare, clean);
+}

@@ -1,0 +1,350 @@
+/* Who is primary: every shard of up to three nodes, compared with the rule written out plainly. */
+#include "../../lib/plan/follow.h"
+
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define UP PQR_NODE_UP
+#define SUSPECT PQR_NODE_SUSPECT
+#define DOWN PQR_NODE_DOWN
+#define PRIMARY PQR_ROLE_PRIMARY
+#define REPLICA PQR_ROLE_REPLICA
+#define IS PQI_PRIMARY_IS
+#define NONE PQI_PRIMARY_NONE
+#define DOUBT PQI_PRIMARY_DOUBT
+
+/* A shard as pqi_follow is asked about it. */
+struct shard {
+    struct pqi_report node[3];
+    int n, known;
+    uint32_t timeline;
+    uint64_t system_id;
+};
+
+static struct pqi_follow ask(const struct shard *s)
+{
+    return pqi_follow(s->node, s->n, s->known, s->timeline, s->system_id);
+}
+
+static void expect(const struct shard *s, enum pqi_verdict_of_follow verdict, int node, int rival)
+{
+    struct pqi_follow f = ask(s);
+    if (f.verdict != verdict || f.node != node || f.rival != rival)
+        fail_msg("verdict %d of node %d, rival %d; not %d of %d, rival %d", f.verdict, f.node, f.rival,
+                 verdict, node, rival);
+}
+
+/* ---- Stories --------------------------------------------------------------------------------- */
+
+static void a_shard_without_nodes_has_no_primary(void **state)
+{
+    (void)state;
+    expect(&(struct shard){.known = -1}, NONE, -1, -1);
+}
+
+static void the_only_server_out_of_recovery_is_the_primary(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, REPLICA, false, 1, 7}, {UP, PRIMARY, false, 1, 7}}, 2, -1, 0, 0};
+    expect(&s, IS, 1, -1);
+}
+
+static void a_primary_that_is_silent_once_stays(void **state)
+{
+    (void)state;
+    struct shard s = {{{SUSPECT, PRIMARY, false, 1, 7}, {UP, REPLICA, false, 1, 7}}, 2, 0, 1, 7};
+    expect(&s, IS, 0, -1);
+}
+
+static void while_the_primary_is_down_there_is_none(void **state)
+{
+    (void)state;
+    struct shard s = {{{DOWN, PRIMARY, false, 1, 7}, {UP, REPLICA, false, 1, 7}}, 2, 0, 1, 7};
+    expect(&s, NONE, -1, -1);
+}
+
+static void a_promoted_standby_is_followed_once_the_old_primary_is_down(void **state)
+{
+    (void)state;
+    struct shard s = {{{DOWN, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    expect(&s, IS, 1, -1);
+}
+
+static void a_standby_promoted_beside_a_living_primary_is_doubt(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    expect(&s, DOUBT, 1, 0);
+}
+
+static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 1, 7}}, 2, 1, 1, 7};
+    expect(&s, DOUBT, 0, 1);
+    s.known = 0;
+    expect(&s, DOUBT, 0, 1);
+}
+
+static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, true, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    expect(&s, IS, 1, -1); /* the operator chose the new one */
+    s.node[0].read_only = false;
+    s.node[1].read_only = true;
+    expect(&s, IS, 0, -1); /* the old one */
+    s.node[0].read_only = true;
+    expect(&s, DOUBT, 1, 0); /* none yet */
+}
+
+static void a_primary_that_is_read_only_and_alone_stays(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, true, 1, 7}, {UP, REPLICA, true, 1, 7}}, 2, 0, 1, 7};
+    expect(&s, IS, 0, -1);
+}
+
+static void doubt_ends_when_one_of_the_two_is_gone(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {DOWN, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    expect(&s, IS, 0, -1);
+}
+
+static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {DOWN, PRIMARY, false, 2, 7}}, 2, 1, 2, 7};
+    expect(&s, DOUBT, 0, -1);
+}
+
+static void a_server_of_another_system_is_no_claimant(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 9, 8}, {UP, PRIMARY, false, 1, 7}}, 2, 1, 1, 7};
+    expect(&s, IS, 1, -1);
+    s.node[1].state = DOWN;
+    expect(&s, NONE, -1, -1);
+}
+
+static void of_two_strangers_the_one_promoted_later_is_followed(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 3, 7}}, 2, -1, 0, 7};
+    expect(&s, IS, 1, -1);
+    s.node[0].timeline = 3;
+    expect(&s, DOUBT, 0, 1);
+}
+
+static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void **state)
+{
+    (void)state;
+    for (int third = 0; third < 3; third++) {
+        struct shard s = {{{UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 2, 7}},
+                          3, -1, 0, 7};
+        s.node[third].timeline = 1;
+        expect(&s, DOUBT, third == 0 ? 1 : 0, third == 2 ? 1 : 2);
+    }
+}
+
+/* ---- The rule -------------------------------------------------------------------------------- */
+
+/* Of these servers there is talk: they live, are out of recovery and of the shard's system; and if
+ * any of them takes writes, only those that do. */
+static int claimants(const struct shard *s, bool claims[3])
+{
+    int n = 0, writable = 0;
+    for (int i = 0; i < s->n; i++) {
+        bool lives = s->node[i].state == UP || s->node[i].state == SUSPECT;
+        bool ours = s->system_id == 0 || s->node[i].system_id == s->system_id;
+        claims[i] = lives && ours && s->node[i].role == PRIMARY;
+        writable += claims[i] && !s->node[i].read_only;
+    }
+    for (int i = 0; i < s->n; i++) {
+        claims[i] = claims[i] && (writable == 0 || !s->node[i].read_only);
+        n += claims[i];
+    }
+    return n;
+}
+
+/* Says what is wrong with an answer; NULL: nothing. */
+static const char *wrong(const struct shard *s, struct pqi_follow f)
+{
+    bool claims[3] = {false, false, false};
+    int n = claimants(s, claims), at_top = 0;
+    uint32_t top = 0;
+    for (int i = 0; i < s->n; i++)
+        if (claims[i] && s->node[i].timeline > top)
+            top = s->node[i].timeline;
+    for (int i = 0; i < s->n; i++)
+        at_top += claims[i] && s->node[i].timeline == top;
+    bool known_lives = s->known >= 0 && claims[s->known];
+
+    if (n == 0)
+        return f.verdict == NONE && f.node == -1 && f.rival == -1 ? NULL : "nobody claims it";
+    if (f.verdict == NONE)
+        return "somebody claims it";
+    if (f.node < 0 || f.node >= s->n || !claims[f.node])
+        return "that node does not claim it";
+    if (s->node[f.node].timeline != top)
+        return "another claimant was promoted later";
+    if (top < s->timeline)
+        return f.verdict == DOUBT && f.rival == -1 ? NULL : "all claimants are outdated";
+    bool clear = n == 1 || (!known_lives && at_top == 1);
+    if (clear)
+        return f.verdict == IS && f.rival == -1 ? NULL : "it is beyond doubt";
+    if (f.verdict != DOUBT)
+        return known_lives ? "the known primary lives and has a rival" : "they cannot be told apart";
+    if (f.rival < 0 || f.rival >= s->n || f.rival == f.node || !claims[f.rival])
+        return "that is no rival";
+    if (known_lives ? s->known != f.node && s->known != f.rival : s->node[f.rival].timeline != top)
+        return "that is not the rival";
+    return NULL;
+}
+
+/* What must hold whatever the rule is. */
+static const char *unsafe(const struct shard *s, struct pqi_follow f)
+{
+    if (f.verdict != IS)
+        return NULL;
+    const struct pqi_report *chosen = &s->node[f.node];
+    if (chosen->state == DOWN || chosen->state == PQR_NODE_UNKNOWN)
+        return "it does not live";
+    if (chosen->role != PRIMARY)
+        return "it is in recovery";
+    if (chosen->timeline < s->timeline)
+        return "its timeline is older than one that was seen";
+    if (s->system_id != 0 && chosen->system_id != s->system_id)
+        return "it is of another system";
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_report *other = &s->node[i];
+        bool claims = (other->state == UP || other->state == SUSPECT) && other->role == PRIMARY &&
+                      (s->system_id == 0 || other->system_id == s->system_id) &&
+                      (!other->read_only || chosen->read_only);
+        if (i != f.node && claims && (i == s->known || f.node == s->known))
+            return "the known primary lives beside it, or has a rival";
+        if (i != f.node && claims && other->timeline >= chosen->timeline)
+            return "another server claims it that was promoted as late";
+    }
+    return NULL;
+}
+
+static void complain(const struct shard *s, struct pqi_follow f, const char *what)
+{
+    char nodes[256] = "";
+    for (int i = 0, at = 0; i < s->n; i++)
+        at += snprintf(nodes + at, sizeof nodes - (size_t)at,
+                       " (state %d, role %d, read-only %d, timeline %u, system %" PRIu64 ")",
+                       s->node[i].state, s->node[i].role, s->node[i].read_only, s->node[i].timeline,
+                       s->node[i].system_id);
+    fail_msg("known %d, timeline %u, system %" PRIu64 ", nodes%s: verdict %d of node %d, rival %d: %s",
+             s->known, s->timeline, s->system_id, nodes, f.verdict, f.node, f.rival, what);
+}
+
+/* The i-th of all reports that differ: state, role, read-only, timeline, system. */
+enum { REPORTS = 4 * 3 * 2 * 2 * 2 };
+
+static struct pqi_report report(int i)
+{
+    return (struct pqi_report){.state = (enum pqr_node_state)(i % 4),
+                               .role = (enum pqr_role)(i / 4 % 3),
+                               .read_only = i / 12 % 2,
+                               .timeline = 1 + (uint32_t)(i / 24 % 2),
+                               .system_id = 7 + (uint64_t)(i / 48)};
+}
+
+/* Every primary known before, timeline and system seen before. Returns how many had one beyond
+ * doubt. */
+static int check_memories(struct shard *s)
+{
+    int found = 0;
+    for (s->known = -1; s->known < s->n; s->known++)
+        for (s->timeline = 0; s->timeline <= 2; s->timeline++)
+            for (s->system_id = 0; s->system_id <= 7; s->system_id += 7) {
+                struct pqi_follow f = ask(s);
+                const char *what = wrong(s, f);
+                what = what ? what : unsafe(s, f);
+                if (what)
+                    complain(s, f, what);
+                found += f.verdict == IS;
+            }
+    return found;
+}
+
+static void every_shard_of_up_to_three_nodes_is_judged_by_the_rule(void **state)
+{
+    (void)state;
+    struct shard s = {0};
+    int found = check_memories(&s);
+    assert_int_equal(found, 0);
+    for (int a = 0; a < REPORTS; a++) {
+        s.node[0] = report(a);
+        s.n = 1;
+        found += check_memories(&s);
+        for (int b = 0; b < REPORTS; b++) {
+            s.node[1] = report(b);
+            s.n = 2;
+            found += check_memories(&s);
+            for (int c = 0; c < REPORTS; c++) {
+                s.node[2] = report(c);
+                s.n = 3;
+                found += check_memories(&s);
+            }
+        }
+    }
+    assert_true(found > 100000);
+}
+
+static void a_primary_that_was_found_is_found_again(void **state)
+{
+    (void)state;
+    struct shard s = {.n = 2, .known = -1};
+    for (int a = 0; a < REPORTS; a++)
+        for (int b = 0; b < REPORTS; b++) {
+            s.node[0] = report(a);
+            s.node[1] = report(b);
+            s.known = -1;
+            s.timeline = 0;
+            s.system_id = 0;
+            struct pqi_follow f = ask(&s);
+            if (f.verdict != IS)
+                continue;
+            s.known = f.node;
+            s.timeline = s.node[f.node].timeline;
+            s.system_id = s.node[f.node].system_id;
+            struct pqi_follow again = ask(&s);
+            bool rival = again.verdict == DOUBT && again.node == f.node;
+            if (!rival && (again.verdict != IS || again.node != f.node))
+                complain(&s, again, "it was another one before");
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_shard_without_nodes_has_no_primary),
+        cmocka_unit_test(the_only_server_out_of_recovery_is_the_primary),
+        cmocka_unit_test(a_primary_that_is_silent_once_stays),
+        cmocka_unit_test(while_the_primary_is_down_there_is_none),
+        cmocka_unit_test(a_promoted_standby_is_followed_once_the_old_primary_is_down),
+        cmocka_unit_test(a_standby_promoted_beside_a_living_primary_is_doubt),
+        cmocka_unit_test(a_clone_restored_beside_a_living_primary_is_doubt),
+        cmocka_unit_test(doubt_ends_when_one_of_the_two_is_read_only),
+        cmocka_unit_test(a_primary_that_is_read_only_and_alone_stays),
+        cmocka_unit_test(doubt_ends_when_one_of_the_two_is_gone),
+        cmocka_unit_test(an_old_primary_that_comes_back_alone_is_not_followed),
+        cmocka_unit_test(a_server_of_another_system_is_no_claimant),
+        cmocka_unit_test(of_two_strangers_the_one_promoted_later_is_followed),
+        cmocka_unit_test(two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands),
+        cmocka_unit_test(every_shard_of_up_to_three_nodes_is_judged_by_the_rule),
+        cmocka_unit_test(a_primary_that_was_found_is_found_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
