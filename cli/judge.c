@@ -13,9 +13,7 @@ struct group {
     int first, end; /* its nodes */
     int number;     /* -1: the control database */
     char name[32];
-    int primaries;
-    int primary; /* the first server that takes writes; -1: none */
-    int voice;   /* who speaks for it: the primary, else the first that answered; -1: nobody */
+    int voice; /* who speaks for it: its primary, else the first that answered; -1: nobody */
 };
 
 static const pqr_node_health *health(const struct fleet *f, int node)
@@ -28,31 +26,60 @@ static bool answered(const struct fleet *f, int node)
     return f->facts[node].err.code == PQR_OK;
 }
 
+static bool same_cluster(const struct fleet *f, int a, int b)
+{
+    return answered(f, a) && answered(f, b) && strcmp(f->facts[a].system, f->facts[b].system) == 0;
+}
+
 static bool takes_writes(const struct fleet *f, int node)
 {
     return answered(f, node) && health(f, node)->role == PQR_ROLE_PRIMARY;
 }
 
-/* The next group from this node on. */
+/* A group is the cluster that most of its servers are of; the others got into it by mistake. */
+static int find_voice(const struct group *g)
+{
+    const struct fleet *f = g->fleet;
+    int voice = -1, most = 0;
+    for (int i = g->first; i < g->end; i++) {
+        int alike = 0;
+        for (int k = g->first; k < g->end; k++)
+            alike += same_cluster(f, i, k);
+        bool better = alike > most || (alike == most && alike > 0 && same_cluster(f, i, voice) &&
+                                       takes_writes(f, i) && !takes_writes(f, voice));
+        if (better) {
+            voice = i;
+            most = alike;
+        }
+    }
+    return voice;
+}
+
+/* The group that begins with this node. */
 static struct group group_at(const struct fleet *f, int first)
 {
-    struct group g = {
-        .fleet = f, .first = first, .number = health(f, first)->shard, .primary = -1, .voice = -1};
-    for (g.end = first; g.end < f->look.n && health(f, g.end)->shard == g.number; g.end++) {
-        bool primary = takes_writes(f, g.end);
-        g.primaries += primary;
-        if (primary && g.primary < 0)
-            g.primary = g.end;
-        if (answered(f, g.end) && g.voice < 0)
-            g.voice = g.end;
-    }
-    if (g.primary >= 0)
-        g.voice = g.primary;
+    struct group g = {.fleet = f, .first = first, .number = health(f, first)->shard};
+    for (g.end = first; g.end < f->look.n && health(f, g.end)->shard == g.number;)
+        g.end++;
+    g.voice = find_voice(&g);
     if (g.number < 0)
         snprintf(g.name, sizeof g.name, "control");
     else
         snprintf(g.name, sizeof g.name, "shard%d", g.number);
     return g;
+}
+
+static struct group group_of(const struct fleet *f, int node)
+{
+    while (node > 0 && health(f, node - 1)->shard == health(f, node)->shard)
+        node--;
+    return group_at(f, node);
+}
+
+/* It answered, and is of another cluster than its group. */
+static bool foreign(const struct group *g, int node)
+{
+    return answered(g->fleet, node) && !same_cluster(g->fleet, node, g->voice);
 }
 
 static const struct facts *voice_of(const struct group *g)
@@ -79,25 +106,25 @@ static void judge_reach(const struct fleet *f, int node, struct findings *out)
                 err->message, err->sqlstate[0] ? ", SQLSTATE " : "", err->sqlstate);
 }
 
+/* The same server, named twice, is one. */
+static bool rivals(const struct group *g, int node)
+{
+    const struct fleet *f = g->fleet;
+    return takes_writes(f, node) && !foreign(g, node) &&
+           !facts_same_server(&f->facts[node], voice_of(g));
+}
+
 static void judge_primary(const struct group *g, struct findings *out)
 {
-    if (g->primaries == 0)
-        finding(out, IS_ERROR, "no_primary", g->name, pqr_code_advice(PQR_E_NO_PRIMARY),
+    if (g->voice < 0 || !takes_writes(g->fleet, g->voice))
+        finding(out, IS_ERROR, "no_primary", g->name,
+                "wait for the failover to end, or correct its URLs",
                 "no server answers as its primary: it takes no writes");
-    if (g->primaries < 2)
-        return;
-    char *names = copy_text("");
     for (int i = g->first; i < g->end; i++)
-        if (takes_writes(g->fleet, i)) {
-            char *more = format_text("%s%s%s", names, *names ? ", " : "",
-                                     health(g->fleet, i)->node);
-            free(names);
-            names = more;
-        }
-    finding(out, IS_ERROR, "several_primaries", g->name,
-            "make all but one of them its replicas, or take them out of the configuration",
-            "%d servers take writes: %s", g->primaries, names);
-    free(names);
+        if (rivals(g, i))
+            finding(out, IS_ERROR, "several_primaries", health(g->fleet, i)->node,
+                    "make one of them a replica, or take it out of the configuration",
+                    "it takes writes, and so does %s", health(g->fleet, g->voice)->node);
 }
 
 /* ---- Whose server it is --------------------------------------------------------------------- */
@@ -118,59 +145,70 @@ static void judge_system(const struct group *g, struct findings *out)
 {
     const struct fleet *f = g->fleet;
     for (int i = g->first; i < g->end; i++) {
-        if (!answered(f, i) || strcmp(f->facts[i].system, voice_of(g)->system) == 0)
+        if (!foreign(g, i))
             continue;
         struct group other = group_of_system(f, f->facts[i].system, g->number);
         finding(out, IS_ERROR, "other_cluster", health(f, i)->node, "correct its URL",
-                "it belongs to %s%s, not to the cluster of %s: its system identifier is %s, not %s",
+                "it belongs to %s%s, not to that of %s: its system identifier is %s, not %s",
                 other.name[0] ? "the cluster of " : "another cluster", other.name,
                 health(f, g->voice)->node, f->facts[i].system, voice_of(g)->system);
     }
 }
 
+/* Two groups that are one cluster. Said once, of the later one; what judge_same_server tells is
+ * not told twice. */
 static void judge_twin(const struct group *g, struct findings *out)
 {
     const struct fleet *f = g->fleet;
-    struct group other = voice_of(g) ? group_of_system(f, voice_of(g)->system, g->number)
-                                     : (struct group){.voice = -1};
-    /* Said once, of the later one; same servers are told of below. */
+    struct group other = {.voice = -1};
+    if (g->voice >= 0)
+        other = group_of_system(f, voice_of(g)->system, g->number);
     if (other.voice < 0 || other.first > g->first ||
         facts_same_server(voice_of(g), voice_of(&other)))
         return;
-    if (g->primary < 0)
-        finding(out, IS_ERROR, "other_cluster", health(f, g->voice)->node, "correct its URL",
-                "it is a replica of %s", other.name);
-    else
+    if (takes_writes(f, g->voice))
         finding(out, IS_WARNING, "copied_cluster", g->name,
                 "make sure that its URLs lead where they should",
                 "it has the system identifier of %s: one was made as a copy of the other",
                 other.name);
+    else
+        finding(out, IS_ERROR, "other_cluster", health(f, g->voice)->node, "correct its URL",
+                "it is a replica of %s", other.name);
 }
 
-static bool same_database(const struct facts *a, const struct facts *b)
+/* Does the router not know which URL is the primary's? Then it lets nobody read there either. */
+static bool doubted(const struct fleet *f, int node)
 {
-    return strcmp(a->database, b->database) == 0;
+    return takes_writes(f, node) && !health(f, node)->serves_reads;
 }
 
-static void judge_same_server(const struct fleet *f, int node, struct findings *out)
+static void judge_same_server(const struct group *g, int node, struct findings *out)
 {
-    const pqr_node_health *h = health(f, node), *other;
+    const struct fleet *f = g->fleet;
+    const struct facts *facts = f->facts;
+    const pqr_node_health *h = health(f, node);
     int first = 0;
-    while (first < node && !facts_same_server(&f->facts[first], &f->facts[node]))
+    while (first < node && !facts_same_server(&facts[first], &facts[node]))
         first++;
-    if (first == node)
+    if (first == node || foreign(g, node))
         return;
-    other = health(f, first);
-    if (!same_database(&f->facts[first], &f->facts[node]))
+    struct group other = group_of(f, first);
+    const char *name = health(f, first)->node;
+    if (strcmp(facts[first].database, facts[node].database) != 0)
         finding(out, IS_WARNING, "same_server", h->node,
                 "give it a server of its own if load matters",
-                "it is on the same server as %s: they share its connections", other->node);
-    else if (h->shard == other->shard)
+                "it is on the same server as %s: they share its connections", name);
+    else if (other.first == g->first && doubted(f, first))
+        finding(
+            out, IS_ERROR, "same_server", h->node, "name each server once",
+            "it is the same server as %s: two URLs claim to be the primary, so writes are refused",
+            name);
+    else if (other.first == g->first)
         finding(out, IS_WARNING, "same_server", h->node, "name each server once",
-                "it is the same server as %s: reads and connections count it twice", other->node);
-    else
+                "it is the same server as %s: reads and connections count it twice", name);
+    else if (!foreign(&other, first))
         finding(out, IS_ERROR, "same_database", h->node, "correct its URL",
-                "it is the same database as %s", other->node);
+                "it is the same database as %s", name);
 }
 
 /* ---- Stamps --------------------------------------------------------------------------------- */
@@ -286,7 +324,7 @@ static void judge_role(const struct group *g, struct findings *out)
                 "role %s is a superuser: no right and no limit holds for it", voice->role);
     for (int i = g->first; i < g->end; i++) {
         const struct facts *f = &g->fleet->facts[i];
-        if (!answered(g->fleet, i) || takes_writes(g->fleet, i) || f->monitor)
+        if (!answered(g->fleet, i) || foreign(g, i) || takes_writes(g->fleet, i) || f->monitor)
             continue;
         char *advice = format_text("on its primary: grant pg_monitor to %s", f->role);
         finding(out, IS_WARNING, "no_pg_monitor", health(g->fleet, i)->node, advice,
@@ -306,25 +344,47 @@ int64_t judge_need(const struct fleet *f, int node)
     return f->measure.connection_limit * urls;
 }
 
-static void judge_room(const struct fleet *f, int node, struct findings *out)
+/* What it is that allows no more. */
+static char *bound_by(const struct facts *s)
 {
+    int64_t room = facts_room(s);
+    if (room == s->role_connections)
+        return format_text("the connection limit of role %s", s->role);
+    if (room == s->db_connections)
+        return format_text("the connection limit of database %s", s->database);
+    return format_text("max_connections %" PRId64 " less %" PRId64 " reserved", s->max_connections,
+                       s->reserved);
+}
+
+/* Servers of one group are mostly alike: then it is said of the first. */
+static bool alike_before(const struct group *g, int node)
+{
+    const struct facts *facts = g->fleet->facts;
+    for (int i = g->first; i < node; i++)
+        if (answered(g->fleet, i) && facts_room(&facts[i]) == facts_room(&facts[node]) &&
+            facts[i].max_connections == facts[node].max_connections &&
+            judge_need(g->fleet, i) == judge_need(g->fleet, node))
+            return true;
+    return false;
+}
+
+static void judge_room(const struct group *g, int node, struct findings *out)
+{
+    const struct fleet *f = g->fleet;
     const struct facts *s = &f->facts[node];
     const char *where = health(f, node)->node;
-    int64_t need = answered(f, node) ? judge_need(f, node) : 0, most = f->measure.max_connections;
-    if (!answered(f, node))
+    if (!answered(f, node) || alike_before(g, node))
         return;
+    int64_t need = judge_need(f, node), most = f->measure.max_connections;
+    char *bound = bound_by(s);
     if (need > facts_room(s))
-        finding(out, IS_WARNING, "connections", where,
-                "lower DB_CONNECTION_LIMIT, or raise the limit of the server, role or database",
-                "this process may open %" PRId64 " connections there, and %" PRId64 " are allowed "
-                "(max_connections %" PRId64 ", %" PRId64
-                " of them reserved; the role's limit %" PRId64 ", the database's %" PRId64
-                "; -1 is none)",
-                need, facts_room(s), s->max_connections, s->reserved, s->role_connections,
-                s->db_connections);
+        finding(
+            out, IS_WARNING, "connections", where, "lower DB_CONNECTION_LIMIT, or raise that limit",
+            "one process may open %" PRId64 " connections there, and %" PRId64 " are allowed: %s",
+            need, facts_room(s), bound);
     if (most > 0 && need > most)
         finding(out, IS_WARNING, "connections", where, "lower DB_CONNECTION_LIMIT",
-                "this process may open %" PRId64
+                "one process may open %" PRId64
                 " connections there, and DB_MAX_CONNECTIONS is %" PRId64,
                 need, most);
     if (most > s->max_connections)
@@ -332,6 +392,7 @@ static void judge_room(const struct fleet *f, int node, struct findings *out)
                 "correct DB_MAX_CONNECTIONS, or leave it out",
                 "DB_MAX_CONNECTIONS is %" PRId64 ", and the server's max_connections %" PRId64,
                 most, s->max_connections);
+    free(bound);
 }
 
 /* ---- Reads ---------------------------------------------------------------------------------- */
@@ -339,11 +400,11 @@ static void judge_room(const struct fleet *f, int node, struct findings *out)
 static void judge_reads(const struct group *g, struct findings *out)
 {
     const struct fleet *f = g->fleet;
-    if (g->primaries != 1 || f->measure.primary_only)
+    if (g->voice < 0 || !takes_writes(f, g->voice) || f->measure.primary_only)
         return; /* without a primary nobody knows how far they are behind */
     for (int i = g->first; i < g->end; i++) {
         const pqr_node_health *h = health(f, i);
-        if (answered(f, i) && h->role == PQR_ROLE_REPLICA && !h->serves_reads)
+        if (answered(f, i) && !foreign(g, i) && h->role == PQR_ROLE_REPLICA && !h->serves_reads)
             finding(out, IS_WARNING, "no_reads", h->node,
                     "see how its replication goes: pqrouter topology --watch 1",
                     "it serves no reads: %s", h->why);
@@ -354,21 +415,23 @@ static void judge_reads(const struct group *g, struct findings *out)
 
 static void praise(const struct group *g, struct findings *out)
 {
-    const struct facts *voice = voice_of(g);
+    const struct fleet *f = g->fleet;
+    const struct stamp *s = &voice_of(g)->stamp;
     int replicas = 0, serving = 0;
     for (int i = g->first; i < g->end; i++) {
-        const pqr_node_health *h = health(g->fleet, i);
-        replicas += h->role == PQR_ROLE_REPLICA;
-        serving += h->role == PQR_ROLE_REPLICA && h->serves_reads;
+        bool replica = health(f, i)->role == PQR_ROLE_REPLICA;
+        replicas += replica;
+        serving += replica && health(f, i)->serves_reads;
     }
-    char *stamp = voice->stamp.state != STAMP_READ
-                      ? copy_text("not stamped")
-                      : format_text("stamped for fleet %s, map version %" PRId64,
-                                    voice->stamp.fleet, voice->stamp.map_version);
-    finding(out, IS_OK, "ok", g->name, NULL, "%s takes writes, %d replica%s reads; %s",
-            health(g->fleet, g->primary)->node, replicas, replicas == 1 ? " serves" : "s serve",
-            stamp);
+    char *stamp = s->state == STAMP_READ ? format_text("stamped for fleet %s, map version %" PRId64,
+                                                       s->fleet, s->map_version)
+                                         : copy_text("not stamped");
+    char *reads = replicas > 0 ? format_text("%d of %d replicas serve reads", serving, replicas)
+                               : copy_text("it has no replicas");
+    finding(out, IS_OK, "ok", g->name, NULL, "%s takes writes; %s; %s", health(f, g->voice)->node,
+            reads, stamp);
     free(stamp);
+    free(reads);
 }
 
 static void judge_group(const struct group *g, struct findings *out)
@@ -380,12 +443,14 @@ static void judge_group(const struct group *g, struct findings *out)
     judge_system(g, out);
     judge_twin(g, out);
     for (int i = g->first; i < g->end; i++)
-        judge_same_server(g->fleet, i, out);
-    judge_stamp(g, out);
+        judge_same_server(g, i, out);
     judge_role(g, out);
     for (int i = g->first; i < g->end; i++)
-        judge_room(g->fleet, i, out);
-    judge_reads(g, out);
+        judge_room(g, i, out);
+    int before = out->errors;
+    judge_stamp(g, out);
+    if (out->errors == before) /* else nobody reads there at all */
+        judge_reads(g, out);
     if (out->errors == errors)
         praise(g, out);
 }

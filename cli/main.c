@@ -4,8 +4,8 @@
 #include "json.h"
 #include "say.h"
 
-#include <errno.h>
 #include <locale.h>
+#include <signal.h>
 #include <string.h>
 
 static const struct command *const commands[] = {
@@ -137,13 +137,12 @@ static int run(struct cli *cli, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct cli cli = {0};
-    setlocale(LC_CTYPE, "C.UTF-8"); /* for how wide characters are; whatever the user's is */
+    setlocale(LC_CTYPE, "C.UTF-8"); /* for how wide characters are, whatever the user's is */
+    signal(SIGPIPE, SIG_DFL);       /* `| head` ends it, also where the parent ignores the signal */
     int status = run(&cli, argc, argv);
     args_free(&cli.args);
-    errno = 0;
     if ((fflush(stdout) != 0 || ferror(stdout)) && status == CLI_OK) {
-        if (errno != EPIPE) /* who reads has had enough: that is no fault */
-            say("the answer cannot be written: %s", strerror(errno));
+        say("the answer cannot be written to standard output");
         status = CLI_FAILED;
     }
     return status;

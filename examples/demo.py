@@ -325,10 +325,10 @@ def play(keep):
           + ("stay up." if keep else "are gone at the end."))
     fleet = Fleet(shards=2, replicas=2, owner=None if keep else 0)
     try:
-        print(f"    Up after {time.monotonic() - began:.1f} s: shard0 and shard1, each with a primary, "
-              "replica1\n    and replica2; and Redis, which this version does not use yet."
-              "\n\n    Beside each action stands who served it, by the server's own word: "
-              "its cluster_name.\n    What the library says (pqr_source) must be the same.")
+        print(f"    Up after {time.monotonic() - began:.1f} s: two shards, each a primary with "
+              "replica1 and replica2;\n    and Redis, which this version does not use yet.\n\n"
+              "    Beside each action stands who served it, by the server's own word: its "
+              "cluster_name.\n    What the library says (pqr_source) must be the same.")
         try:
             tell(page, fleet)
         except (Stop, FleetError) as e:
@@ -371,13 +371,14 @@ def sum_up(page, seconds):
 def how_to_go_on(fleet):
     folder = shlex.quote(fleet.folder)
     lib = os.path.join(BUILD, "lib")
+    near = os.path.relpath(lib, ROOT) if lib.startswith(ROOT) else lib
     return f"""
 The servers stay up. To build a program against them, at first examples/hello.c:
 
     cd {shlex.quote(ROOT)}
     eval "$(test/fleet.py env --dir {folder})"
     cc -Iinclude examples/hello.c -o build/hello \\
-        -L{shlex.quote(os.path.relpath(lib, ROOT))} -Wl,-rpath,{shlex.quote(lib)} -lpqrouter
+        -L{shlex.quote(near)} -Wl,-rpath,{shlex.quote(lib)} -lpqrouter
     build/hello
 
 To see how it bears what may happen (docs/fleet.md has more):

@@ -5,6 +5,7 @@ import contextlib
 import glob
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -424,11 +425,16 @@ class WhenItEnds(unittest.TestCase, NothingStays):
             self.assertEqual(0, owner.wait(GONE_S))
 
     def test_nothing_stays_when_the_owner_is_killed_during_the_start(self):
-        before, shared = module.keepers(), set(glob.glob("/dev/shm/PostgreSQL.*"))
+        shared = set(glob.glob("/dev/shm/PostgreSQL.*"))
+        parent = tempfile.mkdtemp()  # of its own: other fleets may start at the same moment
+        self.addCleanup(shutil.rmtree, parent)
+        os.chmod(parent, 0o777)
+        ours = lambda: [f for f, _ in module.keepers() if f.startswith(parent)]
         with subprocess.Popen(COMMAND + ["up", "--detach"], stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL) as starter:
-            self.assertTrue(eventually(lambda: module.keepers() - before))
-            folder = (module.keepers() - before).pop()[0]
+                              stderr=subprocess.DEVNULL,
+                              env={**os.environ, "TMPDIR": parent}) as starter:
+            self.assertTrue(eventually(ours))
+            folder = ours()[0]
             self.assertTrue(eventually(lambda: module.members(folder)))
             starter.kill()
             self.expect_gone(folder, set())

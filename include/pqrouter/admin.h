@@ -17,10 +17,10 @@ extern "C" {
 /* Since the router was opened. */
 typedef struct pqr_stats {
     uint64_t reads, writes, transactions, batches; /* calls begun; transactions: commits */
-    uint64_t errors;           /* calls that ended with an error */
-    uint64_t retries;          /* times something was run again that provably had not run */
-    uint64_t unknown;          /* writes that may have happened */
-    uint64_t deadlines;        /* calls that ran out of time */
+    uint64_t errors;                               /* calls that ended with an error */
+    uint64_t retries;   /* times something was run again that provably had not run */
+    uint64_t unknown;   /* writes that may have happened */
+    uint64_t deadlines; /* calls that ran out of time */
     uint64_t pool_timeouts, pool_full;
     uint64_t connects, connects_failed;
     uint64_t connections_lost; /* in a call */
@@ -42,7 +42,7 @@ PQR_API unsigned pqr_slot(const void *tenant, size_t len);
 typedef struct pqr_route {
     int32_t slot;
     int32_t shard;
-    int32_t pinned;      /* 1: a pin decided, not the slot's owner */
+    int32_t pinned; /* 1: a pin decided, not the slot's owner */
     int32_t reserved;
     int64_t map_version; /* 0: no stamped shard was seen yet; the formula decided */
     char write_node[32]; /* who would take a write now; "": nobody */

@@ -40,11 +40,12 @@ static void to_stderr(const struct pqi_log *log, int level, const char *event, c
         len = snprintf(line, sizeof line, "pqrouter %s: %s\n", level_names[level], text);
     } else {
         pqi_json_escape(escaped, sizeof escaped, text);
-        len = snprintf(line, sizeof line,
-                       log->format == 1
-                           ? "lib=pqrouter level=%s event=%s msg=\"%s\"\n"
-                           : "{\"lib\":\"pqrouter\",\"level\":\"%s\",\"event\":\"%s\",\"msg\":\"%s\"}\n",
-                       level_names[level], event, escaped);
+        len = snprintf(
+            line, sizeof line,
+            log->format == 1
+                ? "lib=pqrouter level=%s event=%s msg=\"%s\"\n"
+                : "{\"lib\":\"pqrouter\",\"level\":\"%s\",\"event\":\"%s\",\"msg\":\"%s\"}\n",
+            level_names[level], event, escaped);
     }
     if (len > 0) {
         ssize_t ignored = write(STDERR_FILENO, line, strlen(line));

@@ -1,0 +1,484 @@
+/* A router's life: opening with servers down, being ready, fork, closing; and the settings that
+ * bound its connections. Fleet: one shard, one replica. */
+#include "live.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define P "shard0/primary"
+#define R1 "shard0/replica1"
+
+static void says(const char *part)
+{
+    if (!strstr(live_error.message, part))
+        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
+}
+
+static long connections_of(const char *name)
+{
+    return ask_number(P, "select count(*) from pg_stat_activity where application_name = '%s'", name);
+}
+
+/* ---- Opening and being ready ----------------------------------------------------------------- */
+
+static int threads_now(void)
+{
+    char line[128];
+    int n = -1;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (fgets(line, sizeof line, f))
+        sscanf(line, "Threads: %d", &n);
+    fclose(f);
+    return n;
+}
+
+static void opening_starts_no_thread_and_connects_nowhere(void **state)
+{
+    (void)state;
+    int before = threads_now();
+    pqr *db = ROUTER("DB_APPLICATION_NAME=just-open");
+    live_sleep_ms(100);
+    assert_int_equal(threads_now(), before);
+    assert_int_equal(connections_of("just-open"), 0);
+    pqr_close(db, 0);
+}
+
+static void with_every_server_down_opening_works_and_ready_says_what_is_missing(void **state)
+{
+    (void)state;
+    fleet("kill " P);
+    fleet("kill " R1);
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 400, &live_error));
+    assert_in_range(live_now_ms() - begun, 300, 600);
+    says(P);
+    says(R1);
+    says("Connection refused");
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_CONNECT, pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 200), NULL, &live_error));
+    fleet("start " P);
+    OK(pqr_ready(db, 10000, &live_error));
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    fleet("start " R1);
+    EVENTUALLY(10000, serves_reads(db, R1));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_frozen_server_does_not_hold_up_the_ones_that_work(void **state)
+{
+    (void)state;
+    fleet("stop " R1);
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    int64_t begun = live_now_ms();
+    assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
+    assert_in_range(live_now_ms() - begun, 0, 2500);
+    fleet("cont " R1);
+    pqr_close(db, 0);
+}
+
+static void a_name_that_does_not_resolve_is_told(void **state)
+{
+    (void)state;
+    pqr *db = ROUTER("DATABASE_PRIMARY_URL=postgresql://app@no-such-host.invalid/app?sslmode=disable", "DATABASE_REPLICA_1_URL");
+    FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 3000, &live_error));
+    says("cannot be resolved");
+    pqr_close(db, 0);
+}
+
+static void a_name_is_resolved_and_connected(void **state)
+{
+    (void)state;
+    char url[512];
+    const char *given = getenv("DATABASE_PRIMARY_URL");
+    const char *host = strstr(given, "@127.0.0.1:");
+    assert_non_null(host);
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s@localhost:%s", (int)(host - given), given, host + 11);
+    pqr *db = READY_ROUTER(url); /* also where localhost has an IPv6 address that nobody listens at */
+    run_write(db, "acme", "select 1");
+    pqr_close(db, 0);
+}
+
+/* A black hole: it accepts, and never says a word. */
+static void connecting_ends_by_the_connect_timeout(void **state)
+{
+    (void)state;
+    fleet("stop " P);
+    fleet("stop " R1);
+    pqr *db = ROUTER("DB_CONNECT_TIMEOUT=300ms", "DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    int64_t begun = live_now_ms();
+    int code = pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1500), NULL, &live_error);
+    assert_true(code == PQR_E_CONNECT || code == PQR_E_DEADLINE || code == PQR_E_NO_PRIMARY);
+    assert_in_range(live_now_ms() - begun, 0, 1700);
+    fleet("cont " P);
+    fleet("cont " R1);
+    EVENTUALLY(10000, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL, &live_error) == PQR_OK);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- Fork ------------------------------------------------------------------------------------ */
+
+static int in_child(int (*work)(pqr *db), pqr *db)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(work(db));
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int read_once(pqr *db)
+{
+    pqr_error err;
+    pqr_session *s;
+    int code = pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &s, &err);
+    if (code == PQR_OK) {
+        code = pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &err);
+        pqr_session_close(s);
+    }
+    return -code;
+}
+
+static int read_and_close(pqr *db)
+{
+    int code = read_once(db);
+    pqr_close(db, 100);
+    return code;
+}
+
+static void after_a_fork_an_unused_router_works_in_parent_and_child(void **state)
+{
+    (void)state;
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    assert_int_equal(in_child(read_and_close, db), 0);
+    assert_int_equal(read_once(db), 0);
+    pqr_close(db, 0);
+}
+
+static void after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_APPLICATION_NAME=forker");
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *r;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    int32_t before = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+    assert_int_equal(in_child(read_once, db), -PQR_E_FORKED);
+    assert_int_equal(in_child(read_and_close, db), -PQR_E_FORKED);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    assert_int_equal(pqr_int32(r, 0, 0), before); /* the very same connection */
+    pqr_result_free(r);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static int open_own(pqr *db)
+{
+    pqr_close(db, 0);
+    pqr *own = NULL;
+    pqr_error err;
+    if (pqr_open(&own, NULL, &err) != PQR_OK)
+        return 100;
+    return read_and_close(own);
+}
+
+static void a_child_may_open_a_router_of_its_own(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    run_write(db, "acme", "select 1");
+    assert_int_equal(in_child(open_own, db), 0);
+    run_write(db, "acme", "select 1");
+    pqr_close(db, 0);
+}
+
+static pqr_tx *tx_of_parent;
+
+static int touch_transaction(pqr *db)
+{
+    (void)db;
+    pqr_error err;
+    int code = pqr_exec(tx_of_parent, PQR_QUERY(.sql = "select 1"), NULL, &err);
+    pqr_rollback(tx_of_parent);
+    return -code;
+}
+
+static void a_child_cannot_end_its_parents_transaction(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    OK(pqr_begin(s, NULL, &tx_of_parent, &live_error));
+    OK(pqr_exec(tx_of_parent, PQR_QUERY(.sql = "insert into life values ('parent')"), NULL, &live_error));
+    assert_int_equal(in_child(touch_transaction, db), -PQR_E_FORKED);
+    OK(pqr_commit(tx_of_parent, &live_error));
+    assert_int_equal(ask_number(P, "select count(*) from life where body = 'parent'"), 1);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- Closing --------------------------------------------------------------------------------- */
+
+struct slow_call {
+    pqr *db;
+    const char *sql;
+    bool write;
+    int code;
+    _Atomic bool begun;
+};
+
+static void *run_slow(void *arg)
+{
+    struct slow_call *c = arg;
+    pqr_session *s = live_session(c->db, "acme");
+    const pqr_query *q = PQR_QUERY(.sql = c->sql);
+    atomic_store(&c->begun, true);
+    c->code = c->write ? pqr_write(s, q, NULL, &live_error) : pqr_read(s, q, NULL, &live_error);
+    pqr_session_close(s);
+    return NULL;
+}
+
+static pthread_t start_slow(struct slow_call *c)
+{
+    pthread_t t;
+    pthread_create(&t, NULL, run_slow, c);
+    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where query = '%s'", c->sql) +
+                             ask_number(R1, "select count(*) from pg_stat_activity where query = '%s'", c->sql) > 0);
+    return t;
+}
+
+static void closing_lets_calls_in_flight_end(void **state)
+{
+    (void)state;
+    struct slow_call c = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"), .sql = "select pg_sleep(0.7)", .write = true};
+    pthread_t t = start_slow(&c);
+    pqr_close(c.db, 5000);
+    pthread_join(t, NULL);
+    assert_int_equal(c.code, PQR_OK);
+    EVENTUALLY(2000, connections_of("closer") == 0);
+}
+
+static void closing_cuts_off_what_takes_too_long_honestly(void **state)
+{
+    (void)state;
+    struct slow_call w = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"), .sql = "select pg_sleep(21)", .write = true};
+    struct slow_call r = {.db = w.db, .sql = "select pg_sleep(22)"};
+    pthread_t tw = start_slow(&w), tr = start_slow(&r);
+    int64_t begun = live_now_ms();
+    pqr_close(w.db, 200);
+    assert_in_range(live_now_ms() - begun, 150, 1000);
+    pthread_join(tw, NULL);
+    pthread_join(tr, NULL);
+    assert_int_equal(w.code, PQR_E_UNKNOWN);
+    assert_int_equal(r.code, PQR_E_CLOSED);
+    EVENTUALLY(3000, connections_of("closer") == 0);
+}
+
+static void after_closing_everything_answers_closed(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx, *tx2;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    OK(pqr_begin(s, NULL, &tx2, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into life values ('cut')"), NULL, &live_error));
+    struct pg_conn *lent;
+    OK(pqr_lend(s, PQR_LEND_WRITE, &lent, &live_error));
+    pqr_close(db, 50);
+    FAILS(PQR_E_CLOSED, pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    FAILS(PQR_E_CLOSED, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    FAILS(PQR_E_CLOSED, pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    FAILS(PQR_E_CLOSED, pqr_commit(tx, &live_error));
+    pqr_rollback(tx2);
+    pqr_give_back(s, lent);
+    pqr_session_close(s);
+    assert_int_equal(ask_number(P, "select count(*) from life where body = 'cut'"), 0);
+}
+
+static void *commit_soon(void *arg)
+{
+    pqr_tx *tx = arg;
+    live_sleep_ms(200);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into life values ('drained')"), NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    return NULL;
+}
+
+static void closing_waits_for_open_transactions(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx;
+    pthread_t t;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    pthread_create(&t, NULL, commit_soon, tx);
+    int64_t begun = live_now_ms();
+    pqr_close(db, 5000);
+    assert_in_range(live_now_ms() - begun, 150, 2000);
+    pthread_join(t, NULL);
+    pqr_session_close(s);
+    assert_int_equal(ask_number(P, "select count(*) from life where body = 'drained'"), 1);
+}
+
+/* ---- Settings -------------------------------------------------------------------------------- */
+
+static void idle_connections_are_closed_after_their_time(void **state)
+{
+    (void)state;
+    pqr *quick = READY_ROUTER("DB_IDLE_TIMEOUT=1s", "DB_APPLICATION_NAME=quick");
+    pqr *patient = READY_ROUTER("DB_IDLE_TIMEOUT=60s", "DB_APPLICATION_NAME=patient");
+    run_write(quick, "acme", "select 1");
+    run_write(patient, "acme", "select 1");
+    assert_int_equal(connections_of("quick"), 2); /* with the monitor's */
+    EVENTUALLY(4000, connections_of("quick") == 1);
+    assert_int_equal(connections_of("patient"), 2);
+    pqr_close(quick, 0);
+    pqr_close(patient, 0);
+}
+
+static int32_t backend(pqr *db)
+{
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *r;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    int32_t pid = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+    pqr_session_close(s);
+    return pid;
+}
+
+static void connections_are_retired_by_age(void **state)
+{
+    (void)state;
+    pqr *young = READY_ROUTER("DB_MAX_LIFETIME=1s"), *old = READY_ROUTER("DB_MAX_LIFETIME=60s");
+    int32_t first_young = backend(young), first_old = backend(old);
+    EVENTUALLY(5000, backend(young) != first_young);
+    assert_int_equal(backend(old), first_old);
+    pqr_close(young, 0);
+    pqr_close(old, 0);
+}
+
+struct records {
+    _Atomic int n, slow;
+};
+
+static void count_record(void *arg, int level, const char *event, const char *text)
+{
+    struct records *r = arg;
+    (void)level;
+    (void)text;
+    atomic_fetch_add(&r->n, 1);
+    if (strcmp(event, "slow") == 0)
+        atomic_fetch_add(&r->slow, 1);
+}
+
+static int slow_records(const char *setting)
+{
+    struct records r = {0};
+    pqr *db = NULL;
+    const char *const settings[] = {setting, "PQR_LOG=warn", NULL};
+    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r), &live_error));
+    run_write(live_ready(db), "acme", "select pg_sleep(0.1)");
+    pqr_close(db, 0);
+    return r.slow;
+}
+
+static void slow_statements_are_told(void **state)
+{
+    (void)state;
+    assert_int_equal(slow_records("DB_SLOW_QUERY=50ms"), 1);
+    assert_int_equal(slow_records("DB_SLOW_QUERY=10s"), 0);
+    assert_int_equal(slow_records("DB_SLOW_QUERY=0"), 0);
+}
+
+static int records_at(const char *level)
+{
+    struct records r = {0};
+    char setting[32];
+    snprintf(setting, sizeof setting, "PQR_LOG=%s", level);
+    pqr *db = NULL;
+    const char *const settings[] = {setting, NULL};
+    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r), &live_error));
+    run_write(live_ready(db), "acme", "select 1");
+    pqr_close(db, 0);
+    return r.n;
+}
+
+static void the_log_level_decides_what_is_told(void **state)
+{
+    (void)state;
+    assert_int_equal(records_at("off"), 0);
+    assert_int_equal(records_at("error"), 0);
+    assert_true(records_at("info") > 0);
+}
+
+static void a_connection_carries_the_application_name(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_APPLICATION_NAME=billing");
+    run_write(db, "acme", "select 1");
+    assert_int_equal(connections_of("billing"), 2);
+    pqr_close(db, 0);
+}
+
+static void the_environment_of_libpq_does_not_change_sessions(void **state)
+{
+    (void)state;
+    setenv("PGOPTIONS", "-c default_transaction_read_only=on", 1);
+    setenv("PGTARGETSESSIONATTRS", "standby", 1);
+    setenv("PGSSLMODE", "verify-full", 1);
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    run_write(db, "acme", "insert into life values ('env')");
+    pqr_close(db, 0);
+    unsetenv("PGOPTIONS");
+    unsetenv("PGTARGETSESSIONATTRS");
+    unsetenv("PGSSLMODE");
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    ask(P, "create table life(body text)");
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(opening_starts_no_thread_and_connects_nowhere),
+        cmocka_unit_test(with_every_server_down_opening_works_and_ready_says_what_is_missing),
+        cmocka_unit_test(a_frozen_server_does_not_hold_up_the_ones_that_work),
+        cmocka_unit_test(a_name_that_does_not_resolve_is_told),
+        cmocka_unit_test(a_name_is_resolved_and_connected),
+        cmocka_unit_test(connecting_ends_by_the_connect_timeout),
+        cmocka_unit_test(after_a_fork_an_unused_router_works_in_parent_and_child),
+        cmocka_unit_test(after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
+        cmocka_unit_test(a_child_may_open_a_router_of_its_own),
+        cmocka_unit_test(a_child_cannot_end_its_parents_transaction),
+        cmocka_unit_test(closing_lets_calls_in_flight_end),
+        cmocka_unit_test(closing_cuts_off_what_takes_too_long_honestly),
+        cmocka_unit_test(after_closing_everything_answers_closed),
+        cmocka_unit_test(closing_waits_for_open_transactions),
+        cmocka_unit_test(idle_connections_are_closed_after_their_time),
+        cmocka_unit_test(connections_are_retired_by_age),
+        cmocka_unit_test(slow_statements_are_told),
+        cmocka_unit_test(the_log_level_decides_what_is_told),
+        cmocka_unit_test(a_connection_carries_the_application_name),
+        cmocka_unit_test(the_environment_of_libpq_does_not_change_sessions),
+    };
+    return cmocka_run_group_tests(tests, prepare, NULL);
+}

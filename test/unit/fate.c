@@ -1,0 +1,260 @@
+/* What a failure means: the table of outcomes, row by row, and what must hold of every failure. */
+#include "../../lib/plan/fate.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+#define NONE PQI_SEV_NONE
+#define ERROR PQI_SEV_ERROR
+#define FATAL PQI_SEV_FATAL
+#define PANIC PQI_SEV_PANIC
+
+#define N PQI_NOT_RUN
+#define U PQI_MAYBE
+#define P PQI_PERMANENT
+
+/* The table's actions: return, rerun now elsewhere, rerun with backoff. Where it says that only an
+ * outcome token would allow a rerun, a write without one returns. */
+#define x PQI_RETURN
+#define rr PQI_ELSEWHERE
+#define rb PQI_BACKOFF
+
+/* How it was: nothing given to libpq; given; given, and a warning came first; out of time. */
+enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE };
+
+#define DROP false
+#define KEEP true
+
+static const struct row {
+    const char *name;
+    const char *sqlstate;
+    enum pqi_severity severity;
+    enum phase phase;
+    enum pqi_class class_;
+    bool keep;
+    enum pqi_again read, write;
+    int code_read, code_write;
+} rows[] = {
+    {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
+    {"no byte given, and the server ended the session", "57P02", FATAL, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
+    {"no byte given, and the server ended the session", "XX000", FATAL, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
+    {"no byte given, and the server panicked", "XX001", PANIC, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
+    {"no byte given, and the session sat idle", "57P05", FATAL, UNSENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+
+    {"connect: too many connections", "53300", FATAL, UNSENT, N, DROP, rb, rb, PQR_E_LOST, PQR_E_LOST},
+    {"connect: starting up", "57P03", FATAL, UNSENT, N, DROP, rb, rb, PQR_E_LOST, PQR_E_LOST},
+
+    {"serialization failure", "40001", ERROR, SENT, N, KEEP, rb, rb, PQR_E_SQL, PQR_E_SQL},
+    {"deadlock", "40P01", ERROR, SENT, N, KEEP, rb, rb, PQR_E_SQL, PQR_E_SQL},
+    {"recovery conflict", "40001", FATAL, SENT, N, DROP, rr, x, PQR_E_LOST, PQR_E_LOST},
+    {"recovery conflict, a deadlock", "40P01", FATAL, SENT, N, DROP, rr, x, PQR_E_LOST, PQR_E_LOST},
+
+    {"statement completion unknown", "40003", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
+    {"statement completion unknown", "40003", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"transaction resolution unknown", "08007", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
+    {"transaction resolution unknown", "08007", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+
+    {"read-only", "25006", ERROR, SENT, N, KEEP, x, rr, PQR_E_READ_ONLY, PQR_E_SQL},
+
+    {"deferred constraint before the Sync: by its code", "23503", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+
+    {"a failed block as first answer of a unit", "25P02", ERROR, SENT, N, DROP, rr, rr, PQR_E_ROLLED_BACK, PQR_E_ROLLED_BACK},
+
+    {"idle in transaction for too long", "25P03", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+    {"a transaction for too long", "25P04", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+    {"idle for too long", "57P05", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+
+    {"terminated by an administrator", "57P01", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+    {"class 58 from a pooler", "58000", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"a warning that names the replication wait, then the end", "", NONE, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"a warning, then terminated", "57P01", FATAL, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"a warning, then crashed", "57P02", FATAL, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"a warning, then an error after all", "23505", ERROR, WARNED, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"crashed", "57P02", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+
+    {"end of file, no SQLSTATE", "", NONE, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"an error without SQLSTATE", "", ERROR, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"a SQLSTATE without severity", "23505", NONE, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+
+    {"own deadline passed", "", NONE, LATE, U, DROP, x, x, PQR_E_DEADLINE, PQR_E_UNKNOWN},
+    {"own deadline passed, nothing given", "", NONE, LATE_UNSENT, N, DROP, x, x, PQR_E_DEADLINE, PQR_E_DEADLINE},
+
+    {"cancelled", "57014", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"cancelled by a pooler", "57014", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"lock not available", "55P03", ERROR, SENT, N, KEEP, rb, x, PQR_E_SQL, PQR_E_SQL},
+    {"object in use", "55006", ERROR, SENT, N, KEEP, rb, x, PQR_E_SQL, PQR_E_SQL},
+    {"disk full", "53100", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"out of memory", "53200", ERROR, SENT, N, KEEP, rr, x, PQR_E_SQL, PQR_E_SQL},
+    {"configuration limit", "53400", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"program limit", "54000", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"statement too complex", "54001", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+
+    {"PANIC", "XX000", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"PANIC with a code that is safe otherwise", "40001", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"PANIC for want of disk", "53100", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+
+    /* No statement has a name of ours, so these are the caller's. */
+    {"no such prepared statement", "26000", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"cached plan changed its type", "0A000", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"prepared statement exists", "42P05", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+
+    {"syntax error", "42601", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"no right", "42501", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"division by zero", "22012", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"unique violation", "23505", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"integrity violation at COMMIT", "40002", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"an exception of the caller's own", "P0001", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"a class that nobody knows", "ZZ999", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"a class that nobody knows", "ZZ999", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+
+    {"protocol violation", "08P01", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
+    {"protocol violation", "08P01", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"internal error", "XX000", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
+    {"data corrupted", "XX001", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
+    {"index corrupted", "XX002", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+};
+
+static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severity, enum phase phase)
+{
+    return (struct pqi_failure){.sqlstate = sqlstate,
+                                .severity = severity,
+                                .given = phase != UNSENT && phase != LATE_UNSENT,
+                                .warned = phase == WARNED,
+                                .timed_out = phase == LATE || phase == LATE_UNSENT};
+}
+
+static pqr_retry retry_of(const struct row *row, bool write)
+{
+    if (row->class_ == P)
+        return PQR_RETRY_NEVER;
+    return write && row->class_ == U ? PQR_RETRY_UNKNOWN : PQR_RETRY_SAFE;
+}
+
+static void every_row_of_the_table_holds(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows); i++) {
+        const struct row *row = &rows[i];
+        struct pqi_failure f = failure(row->sqlstate, row->severity, row->phase);
+        struct pqi_fate fate = pqi_fate(&f);
+        if (fate.class_ != row->class_ || fate.keep != row->keep || fate.read != row->read ||
+            fate.write != row->write)
+            fail_msg("%s (%s): class %d, keep %d, read %d, write %d", row->name, row->sqlstate,
+                     fate.class_, fate.keep, fate.read, fate.write);
+        if (pqi_fate_code(&f, &fate, false) != row->code_read ||
+            pqi_fate_code(&f, &fate, true) != row->code_write)
+            fail_msg("%s (%s): code %d, and %d for a write", row->name, row->sqlstate,
+                     pqi_fate_code(&f, &fate, false), pqi_fate_code(&f, &fate, true));
+        for (int write = 0; write < 2; write++)
+            if (pqi_fate_retry(&fate, write) != retry_of(row, write))
+                fail_msg("%s (%s): retry %d", row->name, row->sqlstate, pqi_fate_retry(&fate, write));
+    }
+}
+
+/* ---- What holds of every failure ------------------------------------------------------------- */
+
+/* Two characters of a class and three more: all classes that exist, and every code named above. */
+static const char *const others[] = {
+    "01000", "02000", "03000", "08000", "08001", "08003", "08004", "08006", "0A001", "0B000", "20000",
+    "21000", "22P02", "23514", "24000", "25000", "25001", "27000", "28000", "28P01", "2D000", "34000",
+    "38000", "39000", "3B001", "3D000", "3F000", "40000", "44000", "53000", "55000", "55P02", "55P04",
+    "57000", "57P04", "58030", "58P01", "72000", "F0000", "HV000", "P0000", "P0004", "XX003", "",
+};
+
+static const char *sqlstate_at(size_t i)
+{
+    return i < COUNT(rows) ? rows[i].sqlstate : others[i - COUNT(rows)];
+}
+
+static bool said_as_error(const struct pqi_failure *f)
+{
+    return f->severity == ERROR && f->sqlstate[0] != '\0' && !f->timed_out;
+}
+
+static const char *wrong(const struct pqi_failure *f, struct pqi_fate fate)
+{
+    int read = pqi_fate_code(f, &fate, false), write = pqi_fate_code(f, &fate, true);
+    if (f->timed_out && (fate.read != x || fate.write != x))
+        return "run again after its deadline";
+    if (!f->given && fate.class_ == U)
+        return "in doubt, and was never sent";
+    if (fate.class_ == U && fate.write != x)
+        return "a write in doubt is run again";
+    if (fate.class_ == P && (fate.read != x || fate.write != x))
+        return "run again, and would fail again";
+    if (f->given && !said_as_error(f) && (f->severity != FATAL || f->warned) && fate.class_ != U)
+        return "lost without a word that can be trusted, and not in doubt";
+    if (f->given && f->severity == PANIC && fate.class_ != U)
+        return "a PANIC, and not in doubt";
+    if (fate.keep && !said_as_error(f) && strcmp(f->sqlstate, "25006") != 0)
+        return "a connection is kept that the server has left";
+    if (fate.class_ == U && fate.keep)
+        return "a connection in doubt is kept";
+    if ((write == PQR_E_UNKNOWN) != (fate.class_ == U))
+        return "UNKNOWN is said of a write that is not in doubt, or not said";
+    if (read == PQR_E_UNKNOWN)
+        return "UNKNOWN is said of a read";
+    if (write == PQR_E_READ_ONLY)
+        return "READ_ONLY is said of a write";
+    if (!said_as_error(f) && (read == PQR_E_SQL || write == PQR_E_SQL))
+        return "SQL is said, and the server did not";
+    if (said_as_error(f) && (read == PQR_E_LOST || write == PQR_E_LOST))
+        return "LOST is said, and the server had answered";
+    if (read >= 0 || write >= 0)
+        return "no code";
+    if (pqi_fate_retry(&fate, true) == PQR_RETRY_SAFE && fate.class_ != N)
+        return "called safe, and may have happened or would fail again";
+    return NULL;
+}
+
+static void no_failure_is_taken_for_safer_than_it_is(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows) + COUNT(others); i++)
+        for (int severity = NONE; severity <= PANIC; severity++)
+            for (int given = 0; given < 2; given++)
+                for (int warned = 0; warned < 2; warned++)
+                    for (int timed_out = 0; timed_out < 2; timed_out++) {
+                        struct pqi_failure f = {sqlstate_at(i), (enum pqi_severity)severity, given,
+                                                warned, timed_out};
+                        const char *what = wrong(&f, pqi_fate(&f));
+                        if (what)
+                            fail_msg("\"%s\", severity %d, given %d, warned %d, timed out %d: %s",
+                                     f.sqlstate, severity, given, warned, timed_out, what);
+                    }
+}
+
+/* A code that is told apart is told apart whole: its neighbours are not. */
+static void only_the_codes_named_are_run_again(void **state)
+{
+    (void)state;
+    static const char *const near[] = {"40000", "40002", "40P02", "25P01", "25P05", "25007", "57P04",
+                                       "57013", "57015", "55P04", "55007", "25005", "08006", "08003"};
+    for (size_t i = 0; i < COUNT(near); i++) {
+        struct pqi_failure f = failure(near[i], ERROR, SENT);
+        struct pqi_fate fate = pqi_fate(&f);
+        if (fate.class_ != P || !fate.keep)
+            fail_msg("%s as ERROR: class %d, keep %d", near[i], fate.class_, fate.keep);
+        f = failure(near[i], FATAL, SENT);
+        fate = pqi_fate(&f);
+        if (fate.class_ != U || fate.keep)
+            fail_msg("%s as FATAL: class %d, keep %d", near[i], fate.class_, fate.keep);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_row_of_the_table_holds),
+        cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
+        cmocka_unit_test(only_the_codes_named_are_run_again),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
