@@ -1,15 +1,26 @@
 /* How far a replica is behind. */
 #include "lag.h"
 
-/* Drops every second sample but the newest: coarser for what is long ago, and never too young,
- * since a replica between two samples counts from the older one. */
+#include <string.h>
+
+/* By how much the ages told would be off without this sample, in proportion. */
+static double missed(const struct pqi_history *h, int i)
+{
+    const struct pqi_sample *s = &h->sample[i];
+    return (double)(s[1].at_ns - s[-1].at_ns) / (double)(h->sample[h->n - 1].at_ns - s[1].at_ns);
+}
+
+/* Drops the sample that is missed least, never the first or the last two: ages get coarser with
+ * age, and never too young, since a replica between two samples counts from the older one. */
 static void thin(struct pqi_history *h)
 {
-    int kept = 0;
-    for (int i = 0; i < h->n; i++)
-        if (i % 2 == 0 || i == h->n - 1)
-            h->sample[kept++] = h->sample[i];
-    h->n = kept;
+    int least = 1;
+    for (int i = 2; i < h->n - 2; i++)
+        if (missed(h, i) < missed(h, least))
+            least = i;
+    h->n--;
+    memmove(&h->sample[least], &h->sample[least + 1],
+            (size_t)(h->n - least) * sizeof h->sample[0]);
 }
 
 void pqi_history_add(struct pqi_history *h, int64_t at_ns, uint64_t lsn)

@@ -28,7 +28,6 @@
 struct watch {
     enum { WATCH_FLAG, WATCH_PARTINGS, WATCH_PROBE } kind;
     int fd; /* registered; -1: none */
-    uint32_t events;
 };
 
 struct pqi_probe {
@@ -37,6 +36,7 @@ struct pqi_probe {
     struct pqi_conn *conn;
     bool own_slot; /* the monitor keeps a connection of its own in this pool */
     bool wants_conn; /* waits for the pool */
+    bool watches_lookup; /* the descriptor watched is its name's look-up */
     enum { ASKED_NOTHING, ASKED_SELF, ASKED_MAP } asked;
     int64_t asked_ns, until_ns;
     int64_t answered_ns;       /* ASKED_MAP: what was seen before, told when the map is in */
@@ -77,14 +77,14 @@ static void init_probe(struct pqi_monitor *m, struct pqi_node *node)
 {
     struct pqi_probe *p = &m->probes[m->nprobes++];
     int limit = (int)m->db->options->connection_limit;
-    *p = (struct pqi_probe){.watch = {WATCH_PROBE, -1, 0}, .node = node, .own_slot = limit > 2};
+    *p = (struct pqi_probe){.watch = {WATCH_PROBE, -1}, .node = node, .own_slot = limit > 2};
     node->probe = p;
     pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot, m->flag.fd);
 }
 
 static bool add_watch(struct pqi_monitor *m, struct watch *w)
 {
-    struct epoll_event ev = {.events = w->events, .data.ptr = w};
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = w};
     return epoll_ctl(m->epoll, EPOLL_CTL_ADD, w->fd, &ev) == 0;
 }
 
@@ -100,8 +100,8 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
     m->probes = pqi_mem_array((size_t)n, sizeof *m->probes);
     m->rounds = pqi_mem_array((size_t)db->ngroups, sizeof *m->rounds);
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
-    m->flag = (struct watch){WATCH_FLAG, db->monitor_flag, EPOLLIN};
-    m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(db->partings), EPOLLIN};
+    m->flag = (struct watch){WATCH_FLAG, db->monitor_flag};
+    m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(db->partings)};
     if (!m->probes || !m->rounds || m->epoll < 0 || !add_watch(m, &m->flag) ||
         !add_watch(m, &m->partings)) {
         pqi_monitor_free(m, false);
@@ -118,31 +118,31 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
 
 /* ---- Descriptors ---------------------------------------------------------------------------- */
 
-/* Keeps epoll in step with what a connection waits for. libpq may change the socket while it
- * connects, and may get the same number again: so every change of either is told anew. */
-static void watch_fd(struct pqi_monitor *m, struct watch *w, int fd, uint32_t events)
+/* No longer waits for the probe's connection. libpq closes a socket by itself when it gives up on
+ * it, which takes it out of epoll too; its number may be another one's by now. */
+static void unwatch(struct pqi_monitor *m, struct pqi_probe *p)
 {
-    if (w->fd == fd && w->events == events && fd < 0)
-        return;
-    if (w->fd >= 0 && w->fd != fd)
-        epoll_ctl(m->epoll, EPOLL_CTL_DEL, w->fd, NULL); /* fails if it is closed: fine */
-    struct epoll_event ev = {.events = events, .data.ptr = w};
-    if (fd >= 0 && epoll_ctl(m->epoll, EPOLL_CTL_MOD, fd, &ev) != 0)
-        epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
-    w->fd = fd;
-    w->events = events;
+    struct watch *w = &p->watch;
+    if (w->fd >= 0 && (p->watches_lookup || pqi_conn_fd(p->conn) == w->fd))
+        epoll_ctl(m->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+    w->fd = -1;
 }
 
-static void unwatch(struct pqi_monitor *m, struct watch *w)
+/* Keeps epoll in step with what the connection waits for: first its name's look-up, then its
+ * socket, which libpq may replace while it connects, perhaps by one of the same number. */
+static void watch(struct pqi_monitor *m, struct pqi_probe *p)
 {
-    watch_fd(m, w, -1, 0);
-}
-
-static void watch_conn(struct pqi_monitor *m, struct pqi_probe *p)
-{
+    int fd = pqi_conn_fd(p->conn);
+    bool lookup = p->conn->state == PQI_RESOLVING;
+    if (p->watch.fd >= 0 && (p->watch.fd != fd || p->watches_lookup != lookup))
+        unwatch(m, p);
     short events = pqi_conn_events(p->conn);
-    watch_fd(m, &p->watch, pqi_conn_fd(p->conn),
-             (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u));
+    struct epoll_event ev = {.events = (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u),
+                             .data.ptr = &p->watch};
+    if (epoll_ctl(m->epoll, EPOLL_CTL_MOD, fd, &ev) != 0)
+        epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
+    p->watch.fd = fd;
+    p->watches_lookup = lookup;
 }
 
 /* ---- Probes --------------------------------------------------------------------------------- */
@@ -157,7 +157,7 @@ static int64_t patience_ms(const struct pqi_probe *p)
  * next probe, once the server has let go. */
 static void drop_conn(struct pqi_monitor *m, struct pqi_probe *p)
 {
-    unwatch(m, &p->watch);
+    unwatch(m, p);
     pqi_conn_give_up(p->node, p->conn);
     p->conn = NULL;
     p->asked = ASKED_NOTHING;
@@ -194,7 +194,7 @@ static void tell_shard(struct pqi_monitor *m, struct pqi_probe *p)
     pqi_shard_sighted(p->node, &p->seen, p->asked_ns, p->answered_ns);
     if (p->own_slot)
         return;
-    unwatch(m, &p->watch);
+    unwatch(m, p);
     pqi_conn_back(p->node, p->conn);
     p->conn = NULL;
 }
@@ -245,7 +245,7 @@ static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int6
     if (p->conn && p->conn->state == PQI_DEAD)
         failed(m, p);
     if (p->conn && p->conn->state != PQI_IDLE)
-        watch_conn(m, p);
+        watch(m, p);
 }
 
 static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
@@ -418,7 +418,7 @@ static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
                                 (ev->events & EPOLLOUT ? POLLOUT : 0) |
                                 (ev->events & (EPOLLERR | EPOLLHUP) ? POLLERR : 0));
         if (p->conn && p->conn->state == PQI_IDLE)
-            unwatch(m, w); /* it says something unasked: the next probe will find it out */
+            unwatch(m, p); /* it says something unasked: the next probe will find it out */
         else if (p->conn)
             step(m, p, revents, now);
         break;

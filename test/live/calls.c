@@ -162,8 +162,9 @@ static void a_batch_gives_each_statement_its_result(void **state)
     for (int i = 0; i < 20; i++) {
         assert_int_equal(pqr_int64(res[i], 0, 0), i);
         assert_string_equal(pqr_source(res[i]), pqr_source(res[0]));
-        pqr_result_free(res[i]);
     }
+    for (int i = 0; i < 20; i++)
+        pqr_result_free(res[i]);
     pqr_session_close(s);
 }
 

@@ -32,6 +32,13 @@ enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE };
 #define DROP false
 #define KEEP true
 
+#define LOST PQR_E_LOST
+#define SQL PQR_E_SQL
+#define UNKNOWN PQR_E_UNKNOWN
+#define DEADLINE PQR_E_DEADLINE
+#define READ_ONLY PQR_E_READ_ONLY
+#define ROLLED_BACK PQR_E_ROLLED_BACK
+
 static const struct row {
     const char *name;
     const char *sqlstate;
@@ -42,83 +49,83 @@ static const struct row {
     enum pqi_again read, write;
     int code_read, code_write;
 } rows[] = {
-    {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
-    {"no byte given, and the server ended the session", "57P02", FATAL, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
-    {"no byte given, and the server ended the session", "XX000", FATAL, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
-    {"no byte given, and the server panicked", "XX001", PANIC, UNSENT, N, DROP, rr, rr, PQR_E_LOST, PQR_E_LOST},
-    {"no byte given, and the session sat idle", "57P05", FATAL, UNSENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+    {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the server ended the session", "57P02", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the server ended the session", "XX000", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the server panicked", "XX001", PANIC, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the session sat idle", "57P05", FATAL, UNSENT, N, DROP, rr, rb, LOST, LOST},
 
-    {"connect: too many connections", "53300", FATAL, UNSENT, N, DROP, rb, rb, PQR_E_LOST, PQR_E_LOST},
-    {"connect: starting up", "57P03", FATAL, UNSENT, N, DROP, rb, rb, PQR_E_LOST, PQR_E_LOST},
+    {"connect: too many connections", "53300", FATAL, UNSENT, N, DROP, rb, rb, LOST, LOST},
+    {"connect: starting up", "57P03", FATAL, UNSENT, N, DROP, rb, rb, LOST, LOST},
 
-    {"serialization failure", "40001", ERROR, SENT, N, KEEP, rb, rb, PQR_E_SQL, PQR_E_SQL},
-    {"deadlock", "40P01", ERROR, SENT, N, KEEP, rb, rb, PQR_E_SQL, PQR_E_SQL},
-    {"recovery conflict", "40001", FATAL, SENT, N, DROP, rr, x, PQR_E_LOST, PQR_E_LOST},
-    {"recovery conflict, a deadlock", "40P01", FATAL, SENT, N, DROP, rr, x, PQR_E_LOST, PQR_E_LOST},
+    {"serialization failure", "40001", ERROR, SENT, N, KEEP, rb, rb, SQL, SQL},
+    {"deadlock", "40P01", ERROR, SENT, N, KEEP, rb, rb, SQL, SQL},
+    {"recovery conflict", "40001", FATAL, SENT, N, DROP, rr, x, LOST, LOST},
+    {"recovery conflict, a deadlock", "40P01", FATAL, SENT, N, DROP, rr, x, LOST, LOST},
 
-    {"statement completion unknown", "40003", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
-    {"statement completion unknown", "40003", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"transaction resolution unknown", "08007", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
-    {"transaction resolution unknown", "08007", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"statement completion unknown", "40003", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"statement completion unknown", "40003", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"transaction resolution unknown", "08007", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"transaction resolution unknown", "08007", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
-    {"read-only", "25006", ERROR, SENT, N, KEEP, x, rr, PQR_E_READ_ONLY, PQR_E_SQL},
+    {"read-only", "25006", ERROR, SENT, N, KEEP, x, rr, READ_ONLY, SQL},
 
-    {"deferred constraint before the Sync: by its code", "23503", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"deferred constraint before the Sync: by its code", "23503", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
 
-    {"a failed block as first answer of a unit", "25P02", ERROR, SENT, N, DROP, rr, rr, PQR_E_ROLLED_BACK, PQR_E_ROLLED_BACK},
+    {"a failed block as first answer of a unit", "25P02", ERROR, SENT, N, DROP, rr, rr, ROLLED_BACK, ROLLED_BACK},
 
-    {"idle in transaction for too long", "25P03", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
-    {"a transaction for too long", "25P04", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
-    {"idle for too long", "57P05", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
+    {"idle in transaction for too long", "25P03", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
+    {"a transaction for too long", "25P04", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
+    {"idle for too long", "57P05", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
 
-    {"terminated by an administrator", "57P01", FATAL, SENT, N, DROP, rr, rb, PQR_E_LOST, PQR_E_LOST},
-    {"class 58 from a pooler", "58000", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"a warning that names the replication wait, then the end", "", NONE, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"a warning, then terminated", "57P01", FATAL, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"a warning, then crashed", "57P02", FATAL, WARNED, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"a warning, then an error after all", "23505", ERROR, WARNED, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"crashed", "57P02", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"terminated by an administrator", "57P01", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
+    {"class 58 from a pooler", "58000", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a warning that names the replication wait, then the end", "", NONE, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a warning, then terminated", "57P01", FATAL, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a warning, then crashed", "57P02", FATAL, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a warning, then an error after all", "23505", ERROR, WARNED, P, KEEP, x, x, SQL, SQL},
+    {"crashed", "57P02", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
-    {"end of file, no SQLSTATE", "", NONE, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"an error without SQLSTATE", "", ERROR, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"a SQLSTATE without severity", "23505", NONE, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"end of file, no SQLSTATE", "", NONE, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"an error without SQLSTATE", "", ERROR, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a SQLSTATE without severity", "23505", NONE, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
-    {"own deadline passed", "", NONE, LATE, U, DROP, x, x, PQR_E_DEADLINE, PQR_E_UNKNOWN},
-    {"own deadline passed, nothing given", "", NONE, LATE_UNSENT, N, DROP, x, x, PQR_E_DEADLINE, PQR_E_DEADLINE},
+    {"own deadline passed", "", NONE, LATE, U, DROP, x, x, DEADLINE, UNKNOWN},
+    {"own deadline passed, nothing given", "", NONE, LATE_UNSENT, N, DROP, x, x, DEADLINE, DEADLINE},
 
-    {"cancelled", "57014", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"cancelled by a pooler", "57014", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"lock not available", "55P03", ERROR, SENT, N, KEEP, rb, x, PQR_E_SQL, PQR_E_SQL},
-    {"object in use", "55006", ERROR, SENT, N, KEEP, rb, x, PQR_E_SQL, PQR_E_SQL},
-    {"disk full", "53100", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"out of memory", "53200", ERROR, SENT, N, KEEP, rr, x, PQR_E_SQL, PQR_E_SQL},
-    {"configuration limit", "53400", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"program limit", "54000", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"statement too complex", "54001", ERROR, SENT, N, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"cancelled", "57014", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
+    {"cancelled by a pooler", "57014", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"lock not available", "55P03", ERROR, SENT, N, KEEP, rb, x, SQL, SQL},
+    {"object in use", "55006", ERROR, SENT, N, KEEP, rb, x, SQL, SQL},
+    {"disk full", "53100", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
+    {"out of memory", "53200", ERROR, SENT, N, KEEP, rr, x, SQL, SQL},
+    {"configuration limit", "53400", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
+    {"program limit", "54000", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
+    {"statement too complex", "54001", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
 
-    {"PANIC", "XX000", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"PANIC with a code that is safe otherwise", "40001", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"PANIC for want of disk", "53100", PANIC, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"PANIC", "XX000", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"PANIC with a code that is safe otherwise", "40001", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"PANIC for want of disk", "53100", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
     /* No statement has a name of ours, so these are the caller's. */
-    {"no such prepared statement", "26000", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"cached plan changed its type", "0A000", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"prepared statement exists", "42P05", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
+    {"no such prepared statement", "26000", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"cached plan changed its type", "0A000", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"prepared statement exists", "42P05", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
 
-    {"syntax error", "42601", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"no right", "42501", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"division by zero", "22012", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"unique violation", "23505", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"integrity violation at COMMIT", "40002", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"an exception of the caller's own", "P0001", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"a class that nobody knows", "ZZ999", ERROR, SENT, P, KEEP, x, x, PQR_E_SQL, PQR_E_SQL},
-    {"a class that nobody knows", "ZZ999", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"syntax error", "42601", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"no right", "42501", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"division by zero", "22012", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"unique violation", "23505", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"integrity violation at COMMIT", "40002", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"an exception of the caller's own", "P0001", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"a class that nobody knows", "ZZ999", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"a class that nobody knows", "ZZ999", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
-    {"protocol violation", "08P01", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
-    {"protocol violation", "08P01", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
-    {"internal error", "XX000", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
-    {"data corrupted", "XX001", ERROR, SENT, U, DROP, rr, x, PQR_E_SQL, PQR_E_UNKNOWN},
-    {"index corrupted", "XX002", FATAL, SENT, U, DROP, rr, x, PQR_E_LOST, PQR_E_UNKNOWN},
+    {"protocol violation", "08P01", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"protocol violation", "08P01", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"internal error", "XX000", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"data corrupted", "XX001", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"index corrupted", "XX002", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 };
 
 static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severity, enum phase phase)
