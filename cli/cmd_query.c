@@ -159,7 +159,7 @@ static int read_statement(const struct cli *cli, struct statement *s)
 
 static int run(struct cli *cli)
 {
-    struct statement s;
+    struct statement s = {0};
     pqr *db;
     int status = read_statement(cli, &s);
     if (status == CLI_OK)

@@ -3,7 +3,6 @@
 #include "environment.h"
 
 #include "memory.h"
-#include "say.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -118,36 +117,35 @@ static void keep(struct environment *e, const char *line)
     e->own[i] = copy_text(line);
 }
 
-static bool read_lines(struct environment *e, FILE *in, const char *file)
+/* What is wrong with the file, as a new string; NULL: nothing. */
+static char *read_lines(struct environment *e, FILE *in, const char *file)
 {
     char *line = NULL;
     size_t cap = 0;
     ssize_t len;
     const char *wrong = NULL;
-    for (int number = 1; !wrong && (len = getline(&line, &cap, in)) >= 0; number++) {
+    int number = 0;
+    while (!wrong && (len = getline(&line, &cap, in)) >= 0) {
+        number++;
         if (len > 0 && line[len - 1] == '\n')
             line[--len] = '\0';
         wrong = strlen(line) < (size_t)len ? "it holds a NUL" : read_line(line);
-        if (wrong)
-            say("%s:%d: %s", file, number, wrong);
-        else if (*line)
+        if (!wrong && *line)
             keep(e, line);
     }
     free(line);
-    return !wrong;
+    return wrong ? format_text("%s:%d: %s", file, number, wrong) : NULL;
 }
 
-static bool read_file(struct environment *e, const char *file)
+static char *read_file(struct environment *e, const char *file)
 {
     FILE *in = fopen(file, "re");
-    bool good = in && read_lines(e, in, file);
-    if (!in || ferror(in)) {
-        say("%s cannot be read: %s", file, strerror(errno));
-        good = false;
-    }
+    char *wrong = in ? read_lines(e, in, file) : NULL;
+    if (!in || ferror(in))
+        wrong = format_text("%s cannot be read: %s", file, strerror(errno));
     if (in)
         fclose(in);
-    return good;
+    return wrong;
 }
 
 static void make_list(struct environment *e)
@@ -165,10 +163,11 @@ static void make_list(struct environment *e)
             e->list[n++] = environ[i];
 }
 
-struct environment *environment_read(const char *file)
+struct environment *environment_read(const char *file, char **wrong)
 {
     struct environment *e = get_memory(1, sizeof *e);
-    if (file && !read_file(e, file)) {
+    *wrong = file ? read_file(e, file) : NULL;
+    if (*wrong) {
         environment_free(e);
         return NULL;
     }

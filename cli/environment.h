@@ -7,8 +7,9 @@
 struct environment;
 
 /* Of the process, and of a file whose lines are NAME=value or export NAME='value' (NULL: none);
- * what the file has wins. NULL: the file cannot be read, or has other lines; said on stderr. */
-struct environment *environment_read(const char *file);
+ * what the file has wins. NULL: the file cannot be read, or has other lines; `wrong` says which
+ * (free). */
+struct environment *environment_read(const char *file, char **wrong);
 void environment_free(struct environment *e);
 
 /* "NAME=value" strings, ended by NULL, as in pqr_options. */

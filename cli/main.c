@@ -6,6 +6,7 @@
 
 #include <locale.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const struct command *const commands[] = {
@@ -88,9 +89,13 @@ static int run_command(struct cli *cli)
     int status = check_count(cli);
     if (status != CLI_OK)
         return status;
-    struct environment *env = environment_read(cli->args.env_file);
-    if (!env)
+    char *wrong;
+    struct environment *env = environment_read(cli->args.env_file, &wrong);
+    if (!env) {
+        say("%s", wrong);
+        free(wrong);
         return CLI_CONFIG;
+    }
     cli->env = env;
     status = cli->command->run(cli);
     environment_free(env);

@@ -162,7 +162,8 @@ def check_calls(sources):
 def check_listed(root):
     """Rule 6. A source is named by its path from the meson.build; a program also by its name."""
     found = []
-    for path in find(root, BUILT, (".c", ".cc")):
+    programs = [*find(root, BUILT, (".c", ".cc")), *find(root, ["test/live"], ".py")]
+    for path in programs:
         folder = os.path.dirname(path)
         while not os.path.exists(os.path.join(root, folder, "meson.build")) and folder:
             folder = os.path.dirname(folder)

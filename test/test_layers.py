@@ -120,6 +120,7 @@ class Layers(unittest.TestCase):
         self.one({"lib/run/fan.c": ""}, "lib/run/fan.c", "lib/meson.build")
         self.one({"test/unit/slot.c": ""}, "test/unit/slot.c", "test/meson.build")
         self.one({"test/live/writes.c": ""}, "test/live/writes.c")
+        self.one({"test/live/command.py": ""}, "test/live/command.py")
         self.one({"cli/cmd_env.c": ""}, "cli/cmd_env.c", "cli/meson.build")
         self.one({"lib/meson.build": HOUSE["lib/meson.build"].replace("'run/call.c'", "# 'run/call.c'")},
                  "lib/run/call.c")

@@ -16,13 +16,32 @@ static bool some_take_writes(const struct pqi_report *nodes, int n, uint64_t sys
     return false;
 }
 
+static bool same_server(const struct pqi_report *a, const struct pqi_report *b)
+{
+    return a->started_us != 0 && a->started_us == b->started_us && a->system_id == b->system_id;
+}
+
+/* Is it, under another address, a claimant that is counted already, or that is known? */
+static bool counted(const struct pqi_report *nodes, int i, int known, uint64_t system_id)
+{
+    if (i == known)
+        return false;
+    if (known >= 0 && claims(&nodes[known], system_id) && same_server(&nodes[known], &nodes[i]))
+        return true;
+    for (int j = 0; j < i; j++)
+        if (claims(&nodes[j], system_id) && same_server(&nodes[j], &nodes[i]))
+            return true;
+    return false;
+}
+
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id)
 {
     int best = -1, second = -1; /* by timeline */
     bool known_claims = false, writable = some_take_writes(nodes, n, system_id);
     for (int i = 0; i < n; i++) {
-        if (!claims(&nodes[i], system_id) || (writable && nodes[i].read_only))
+        if (!claims(&nodes[i], system_id) || (writable && nodes[i].read_only) ||
+            counted(nodes, i, known, system_id))
             continue;
         known_claims |= i == known;
         if (best < 0 || nodes[i].timeline > nodes[best].timeline) {
@@ -42,6 +61,7 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
      * clone from a backup, beside it. Otherwise two strangers claim the shard, and the higher
      * timeline was promoted later; equal ones cannot be told apart. */
     if (known_claims || nodes[second].timeline == nodes[best].timeline)
-        return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, known_claims && known != best ? known : second};
+        return (struct pqi_follow){PQI_PRIMARY_DOUBT, best,
+                                   known_claims && known != best ? known : second};
     return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
 }

@@ -10,9 +10,11 @@
 struct pqi_report {
     enum pqr_node_state state;
     enum pqr_role role;
-    bool read_only;      /* default_transaction_read_only is on: yields to one that takes writes */
-    uint32_t timeline;   /* 0: it has no right to tell */
-    uint64_t system_id;  /* pg_control_system(): the same on all servers of one shard */
+    bool read_only;     /* default_transaction_read_only is on: yields to one that takes writes */
+    uint32_t timeline;  /* 0: it has no right to tell */
+    uint64_t system_id; /* pg_control_system(): the same on all servers of one shard */
+    int64_t started_us; /* when its postmaster did, by its own clock; 0: not known. With the system
+                           identifier it tells whether two addresses are one server. */
 };
 
 enum pqi_verdict_of_follow {
@@ -30,7 +32,8 @@ struct pqi_follow {
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node
  * claims to be one; a claimant on an older timeline than was seen is never followed. Beside a
- * claimant that takes writes, read-only ones do not count. */
+ * claimant that takes writes, read-only ones do not count; and one server under two addresses is
+ * one claimant: the known one, else the first. */
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id);
 

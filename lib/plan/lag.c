@@ -19,8 +19,7 @@ static void thin(struct pqi_history *h)
         if (missed(h, i) < missed(h, least))
             least = i;
     h->n--;
-    memmove(&h->sample[least], &h->sample[least + 1],
-            (size_t)(h->n - least) * sizeof h->sample[0]);
+    memmove(&h->sample[least], &h->sample[least + 1], (size_t)(h->n - least) * sizeof h->sample[0]);
 }
 
 void pqi_history_add(struct pqi_history *h, int64_t at_ns, uint64_t lsn)

@@ -165,6 +165,24 @@ static void connect_failed(struct pqi_call *c)
 
 static void run(struct pqi_call *c);
 
+/* What placed the call is outdated: the monitor looks again, and then the call is placed again. */
+static void place_anew(struct pqi_call *c, const char *why)
+{
+    int64_t now = pqi_now_ns();
+    pqi_shard_look_again(c->shard);
+    pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    if (now >= c->hope_until_ns) {
+        pqi_err(&c->err, c->write ? PQR_E_NO_PRIMARY : PQR_E_CONNECT, "%s: %s", c->node->target->name, why);
+        end_with_error(c);
+        return;
+    }
+    pqi_err_none(&c->err);
+    c->attempts--; /* nothing has failed */
+    c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
+    c->state = PQI_CALL_PAUSE;
+}
+
 /* The handshake is in: may this connection be used, and is the map that placed the call still the
  * newest? A newer one is the monitor's to load; the call is then placed again. */
 static void handshake_done(struct pqi_call *c)
@@ -185,27 +203,17 @@ static void handshake_done(struct pqi_call *c)
         end_with_error(c);
         return;
     }
-    bool newer_map = seen.stamp.map_version > c->map_version && c->shard->number >= 0;
-    bool not_primary = c->write && seen.role != PQR_ROLE_PRIMARY;
-    if (!newer_map && !not_primary) {
+    const char *outdated = NULL;
+    if (seen.stamp.map_version > c->map_version)
+        outdated = "its stamp names a newer shard map than could be loaded";
+    else if (!pqi_shard_recognises(c->node, &seen))
+        outdated = "another server than was known answers there";
+    else if (c->write && seen.role != PQR_ROLE_PRIMARY)
+        outdated = "the server known as its primary is a replica";
+    if (outdated)
+        place_anew(c, outdated);
+    else
         run(c);
-        return;
-    }
-    pqi_shard_look_again(c->shard);
-    pqi_conn_back(c->node, c->conn);
-    c->conn = NULL;
-    int64_t now = pqi_now_ns();
-    if (now >= c->hope_until_ns) {
-        pqi_err(&c->err, newer_map ? PQR_E_MAP : PQR_E_NO_PRIMARY, "%s: %s",
-                pqi_shard_called(c->shard),
-                newer_map ? "its stamp names a newer shard map than could be loaded"
-                          : "the server known as its primary is a replica");
-        end_with_error(c);
-        return;
-    }
-    pqi_err_none(&c->err);
-    c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
-    c->state = PQI_CALL_PAUSE;
 }
 
 static void connect_step(struct pqi_call *c, short revents)
@@ -241,8 +249,7 @@ static void acquire(struct pqi_call *c);
  * it never was, for the call. */
 static void use_pooled(struct pqi_call *c)
 {
-    bool outdated = c->conn->generation != atomic_load(&c->node->pool.generation);
-    if (!outdated && !pqi_conn_stale(c->conn)) {
+    if (!pqi_conn_outdated(c->node, c->conn) && !pqi_conn_stale(c->conn)) {
         run(c);
         return;
     }

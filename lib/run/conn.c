@@ -18,6 +18,11 @@ struct pqi_conn *pqi_conn_open(struct pqi_node *node)
     return c;
 }
 
+bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c)
+{
+    return c->generation != atomic_load(&node->pool.generation);
+}
+
 void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
 {
     pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));

@@ -7,6 +7,9 @@
 /* Begins to connect; needs a slot of the pool and keeps it. NULL: no memory, the slot is released. */
 struct pqi_conn *pqi_conn_open(struct pqi_node *node);
 
+/* Is it of a time before the node's role changed, or another server took its address? */
+bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c);
+
 /* Parts with a connection; the slot is released when the server has let go of it too. */
 void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
 

@@ -254,7 +254,7 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     if (!p->own_slot)
         taken = pqi_pool_take_for_monitor(&p->node->pool, &p->conn);
     p->wants_conn = taken == PQI_TAKE_WAIT;
-    if (taken == PQI_TAKE_CONN && pqi_conn_stale(p->conn)) {
+    if (taken == PQI_TAKE_CONN && (pqi_conn_outdated(p->node, p->conn) || pqi_conn_stale(p->conn))) {
         pqi_conn_give_up(p->node, p->conn);
         p->conn = NULL;
         p->wants_conn = true;
@@ -274,6 +274,8 @@ static void probe(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
 {
     if (p->asked || (p->conn && p->conn->state != PQI_IDLE))
         return; /* the last one is still under way */
+    if (p->conn && pqi_shard_replaced(p->node))
+        drop_conn(m, p);
     if (!p->conn && !get_conn(m, p, now))
         return;
     step(m, p, 0, now);

@@ -154,7 +154,7 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
                           int64_t now_ns, struct news *news)
 {
     struct pqi_known *k = &node->known;
-    bool restarted = k->started[0] != '\0' && strcmp(k->started, seen->started) != 0;
+    bool restarted = k->report.started_us != 0 && k->report.started_us != seen->started_us;
     bool changed = k->sightings > 0 && k->report.role != seen->role;
     if (restarted || changed) {
         atomic_fetch_add(&node->pool.generation, 1);
@@ -165,13 +165,13 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
     k->report.read_only = seen->read_only;
     k->report.timeline = seen->timeline;
     k->report.system_id = seen->system_id;
+    k->report.started_us = seen->started_us;
     k->stamp = seen->stamp;
     k->lsn = seen->lsn;
     k->seen_ns = now_ns;
     k->latency_us = (now_ns - sent_ns) / 1000;
     k->sightings++;
     k->trouble = (struct pqi_trouble){0};
-    memcpy(k->started, seen->started, sizeof k->started);
 }
 
 void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
@@ -405,6 +405,30 @@ enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e
     enum pqi_placing placing = place(s, e, node, err);
     pthread_mutex_unlock(&s->lock);
     return placing;
+}
+
+bool pqi_shard_recognises(struct pqi_node *node, const struct pqi_sighting *seen)
+{
+    struct pqi_shard *s = node->shard;
+    pthread_mutex_lock(&s->lock);
+    struct pqi_known *k = &node->known;
+    bool same = k->report.started_us == 0 || k->report.started_us == seen->started_us;
+    k->replaced |= !same;
+    pthread_mutex_unlock(&s->lock);
+    if (!same) {
+        atomic_fetch_add(&node->pool.generation, 1);
+        pqi_shard_look_again(s);
+    }
+    return same;
+}
+
+bool pqi_shard_replaced(struct pqi_node *node)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    bool replaced = node->known.replaced;
+    node->known.replaced = false;
+    pthread_mutex_unlock(&node->shard->lock);
+    return replaced;
 }
 
 int pqi_shard_admit(struct pqi_node *node, const struct pqi_sighting *seen, bool write,

@@ -46,6 +46,13 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
  * again at once. */
 void pqi_shard_look_again(struct pqi_shard *s);
 
+/* Is the server behind a new connection the one that is known? Otherwise (a restart, an address
+ * that moved) what is known of the node is not of it: the monitor connects and looks anew. */
+bool pqi_shard_recognises(struct pqi_node *node, const struct pqi_sighting *seen);
+
+/* The monitor asks: must it connect anew? Answers once. */
+bool pqi_shard_replaced(struct pqi_node *node);
+
 /* May a new connection be used for this errand? (WRONG_SHARD, UNSTAMPED, MAP, or another system
  * behind the address.) */
 int pqi_shard_admit(struct pqi_node *node, const struct pqi_sighting *seen, bool write,

@@ -53,23 +53,27 @@ static void free_tx(struct pqr_tx *tx)
     pqi_mem_free(tx);
 }
 
+/* The next open transaction's connection and its node; NULL: none is left. The transaction itself
+ * may be freed by its owner as soon as the lock is released. */
+static struct pqi_conn *cut_next(struct pqr *db, struct pqi_node **node)
+{
+    struct pqi_conn *conn = NULL;
+    pthread_mutex_lock(&db->gate_lock);
+    for (struct pqi_link *l = db->open_txs.next; l != &db->open_txs && !conn; l = l->next) {
+        struct pqr_tx *tx = pqi_container(l, struct pqr_tx, of_db);
+        conn = tx->conn;
+        *node = tx->node;
+        tx->conn = NULL;
+    }
+    pthread_mutex_unlock(&db->gate_lock);
+    return conn;
+}
+
 void pqi_tx_cut_all(struct pqr *db)
 {
-    for (;;) {
-        struct pqr_tx *tx = NULL;
-        struct pqi_conn *conn = NULL;
-        pthread_mutex_lock(&db->gate_lock);
-        for (struct pqi_link *l = db->open_txs.next; l != &db->open_txs && !conn; l = l->next) {
-            tx = pqi_container(l, struct pqr_tx, of_db);
-            conn = tx->conn;
-            tx->conn = NULL;
-        }
-        pthread_mutex_unlock(&db->gate_lock);
-        if (!conn)
-            return;
-        conn->tainted = true;
-        pqi_conn_back(tx->node, conn);
-    }
+    struct pqi_node *node;
+    for (struct pqi_conn *conn; (conn = cut_next(db, &node));)
+        pqi_conn_give_up(node, conn);
 }
 
 void pqi_tx_rollback_all(struct pqr_session *s)

@@ -23,7 +23,7 @@ static const char identity_sql[] =
     " (select c.system_identifier from pg_catalog.pg_control_system() c),"
     " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end,"
     " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
-    " pg_catalog.pg_postmaster_start_time()"
+    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8"
     " from pg_catalog.pg_is_in_recovery() r";
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
@@ -80,7 +80,7 @@ static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
     out->timeline = (uint32_t)strtoul(text(r, 2), NULL, 10);
     out->system_id = strtoull(text(r, 3), NULL, 10);
     out->segment_bytes = strtoull(text(r, 5), NULL, 10);
-    snprintf(out->started, sizeof out->started, "%s", text(r, 6));
+    out->started_us = strtoll(text(r, 6), NULL, 10);
     /* A replica that has replayed nothing yet has no position: it is behind everything. */
     if (PQgetisnull(r, 0, 4)) {
         out->lsn = 0;

@@ -16,7 +16,7 @@ struct pqi_sighting {
     uint64_t system_id;
     uint64_t lsn; /* a primary's written position, a replica's replayed one */
     uint64_t segment_bytes;
-    char started[40]; /* when its postmaster did */
+    int64_t started_us; /* when its postmaster did */
     struct pqi_stamp stamp;
 };
 

@@ -246,11 +246,10 @@ class TheConfiguration(Case):
                     f"postgresql+psycopg2://app:{PLANTED}@h:x/d", f"jdbc:mysql://u:{PLANTED}@h/d",
                     f"postgresql://h/d?password={PLANTED_IN_URL}&sslmode=maybe",
                     f"postgresql://app:{PLANTED_IN_URL}@h:99999/d", f"{PLANTED}"):
-            for name in ("DATABASE_PRIMARY_URL", "DATABASE_URL", "DATABASE_SHARD_0_URL"):
-                env = {name: url, "DATABASE_SHARD_COUNT": "1" if "SHARD" in name else None}
-                for args in (["check"], ["env"], ["query", "-", "select 1"]):
-                    self.run_command(*args, env=env, status=CONFIG)
-                    self.run_json(*args, env=env, status=CONFIG)
+            self.run_command("check", env={"DATABASE_PRIMARY_URL": url}, status=CONFIG)
+            self.run_json("env", env={"DATABASE_URL": url}, status=CONFIG)
+            self.run_json("query", "-", "select 1", status=CONFIG,
+                          env={"DATABASE_SHARD_0_URL": url, "DATABASE_SHARD_COUNT": "1"})
 
     def test_env_tells_each_value_and_its_source_while_no_server_is_up(self):
         env = {"DATABASE_PRIMARY_URL": self.URL, "DATABASE_POOL_SIZE": "7",
@@ -448,10 +447,11 @@ class Topology(AStampedFleet):
         with self.without(fleet.start, fleet.kill, "shard0/replica2"):
             self.assertRegex(self.run_command("topology"),
                              r"shard0/replica2 \|.*\| down +\|.*\| no +\| Connection refused")
+            self.assertTrue(eventually(
+                lambda: self.run_json("route", "acme")["read_node"] == "shard0/replica1"))
             route = self.run_json("route", "acme")
-            self.assertEqual("shard0/replica1", route["read_node"])
             why = {n["node"]: n["read_why"] for n in route["nodes"]}
-            self.assertEqual(("its turn", "down"), (why["shard0/replica1"], why["shard0/replica2"]))
+            self.assertEqual("down", why["shard0/replica2"])
 
     def test_it_redraws_until_ctrl_c_and_clears_only_a_terminal(self):
         for form in ([], ["--json"]):
@@ -588,7 +588,7 @@ class Query(AStampedFleet):
 
     def test_a_deadline_ends_it(self):
         begun = time.monotonic()
-        error = self.run_json("query", "acme", "select pg_sleep(20)", "--deadline", "400",
+        error = self.run_json("query", "acme", "select pg_sleep(20)", "--deadline", "1500",
                               status=FAILED)["error"]
         self.assertEqual("DEADLINE", error["code"])
         self.assertLess(time.monotonic() - begun, 10)
@@ -639,7 +639,7 @@ class Check(AStampedFleet):
     def test_a_replica_that_lags_is_found(self):
         def lag(node):
             fleet.pause_replay(node)
-            fleet.sql("shard0/primary", "select pg_logical_emit_message(false, '', repeat('x', 1000))")
+            fleet.sql("shard0/primary", "select pg_logical_emit_message(true, '', repeat('x', 1000))")
         with self.without(fleet.resume_replay, lag, "shard0/replica1"):
             self.assertEqual({("warning", "no_reads", "shard0/replica1")},
                              self.findings(env={**fleet.env(), "DB_MAX_REPLICA_LAG_BYTES": "100"},

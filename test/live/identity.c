@@ -210,7 +210,7 @@ static void a_shard_added_later_owns_nothing(void **state)
     db = ROUTER("DATABASE_FLEET_ID=grows", "DB_HEALTH_INTERVAL=100ms");
     OK(pqr_init(db, 10000, NULL, NULL, &live_error));
     for (int i = 0; i < 40; i++) {
-        char tenant[16];
+        char tenant[24];
         snprintf(tenant, sizeof tenant, "tenant%d", i);
         assert_string_equal(served_by(db, tenant, PQR_LEVEL_PRIMARY), P0);
     }
@@ -222,7 +222,7 @@ static void tenants_are_on_the_shard_of_their_slot(void **state)
     (void)state;
     pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
     for (int i = 0; i < 40; i++) {
-        char tenant[16], node[32];
+        char tenant[24], node[32];
         pqr_route route;
         snprintf(tenant, sizeof tenant, "tenant%d", i);
         snprintf(node, sizeof node, "shard%u/primary", pqr_slot(tenant, strlen(tenant)) * 2 / 16384);

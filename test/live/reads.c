@@ -124,6 +124,20 @@ static void roles_come_from_the_servers_not_from_the_variables(void **state)
     pqr_close(db, 0);
 }
 
+/* A reader endpoint that leads to the writer, or a slip in a URL: one server, not two primaries. */
+static void a_replica_url_that_leads_to_the_primary_is_no_second_primary(void **state)
+{
+    (void)state;
+    char twice[512];
+    snprintf(twice, sizeof twice, "DATABASE_REPLICA_1_URL=%s", getenv("DATABASE_PRIMARY_URL"));
+    pqr *db = READY_ROUTER(twice, QUICK);
+    for (int i = 0; i < 6; i++) {
+        run_write(db, "acme", "select 1");
+        assert_string_equal(served_by(db, "acme", PQR_LEVEL_SESSION), R2);
+    }
+    pqr_close(db, 0);
+}
+
 /* ---- What a session is promised -------------------------------------------------------------- */
 
 static void a_session_reads_its_own_writes(void **state)
@@ -397,6 +411,7 @@ int main(void)
         cmocka_unit_test(reads_of_level_primary_go_to_the_primary),
         cmocka_unit_test(the_read_preference_decides_which_role_serves),
         cmocka_unit_test(roles_come_from_the_servers_not_from_the_variables),
+        cmocka_unit_test(a_replica_url_that_leads_to_the_primary_is_no_second_primary),
         cmocka_unit_test(a_session_reads_its_own_writes),
         cmocka_unit_test(a_session_returns_to_a_replica_once_that_has_its_write),
         cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),

@@ -229,9 +229,9 @@ static void an_empty_text_that_cannot_be_had_is_null(void **state)
 static void a_length_beyond_all_memory_is_a_failure(void **state)
 {
     (void)state;
-    static const size_t lengths[] = {SIZE_MAX,         SIZE_MAX - 1,         SIZE_MAX - 3,
-                                     SIZE_MAX - 4,     SIZE_MAX - 5,         SIZE_MAX / 3 * 2,
-                                     SIZE_MAX / 3 * 2 + 1, SIZE_MAX / 3 * 2 + 2, SIZE_MAX / 2 + 2};
+    static const size_t lengths[] = {
+        SIZE_MAX,         SIZE_MAX - 1,         SIZE_MAX - 3,         SIZE_MAX - 4,    SIZE_MAX - 5,
+        SIZE_MAX / 3 * 2, SIZE_MAX / 3 * 2 + 1, SIZE_MAX / 3 * 2 + 2, SIZE_MAX / 2 + 2};
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
         struct pqi_buf b = {0};
         pqi_buf_text(&b, "four");

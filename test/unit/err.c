@@ -18,7 +18,10 @@ static const struct {
     const char *name;
     int retry;
 } codes[] = {
-#define CODE(name, retry) {PQR_E_##name, #name, PQR_RETRY_##retry}
+#define CODE(name, retry)                      \
+    {                                          \
+        PQR_E_##name, #name, PQR_RETRY_##retry \
+    }
     {PQR_OK, "OK", PQR_RETRY_NEVER},
     CODE(USAGE, NEVER),
     CODE(CONFIG, NEVER),
@@ -112,7 +115,8 @@ static void an_error_is_written_whole(void **state)
 {
     (void)state;
     pqr_error err = dirty();
-    assert_int_equal(pqi_err(&err, PQR_E_CONFIG, "%s must be %d to %d", "DB_X", 1, 9), PQR_E_CONFIG);
+    assert_int_equal(pqi_err(&err, PQR_E_CONFIG, "%s must be %d to %d", "DB_X", 1, 9),
+                     PQR_E_CONFIG);
     assert_string_equal(err.message, "DB_X must be 1 to 9");
     says_no_more(&err);
 }

@@ -50,10 +50,10 @@ static const struct row {
     int code_read, code_write;
 } rows[] = {
     {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, LOST, LOST},
-    {"no byte given, and the server ended the session", "57P02", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
-    {"no byte given, and the server ended the session", "XX000", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the server went", "57P02", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
+    {"no byte given, and the server went", "XX000", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
     {"no byte given, and the server panicked", "XX001", PANIC, UNSENT, N, DROP, rr, rr, LOST, LOST},
-    {"no byte given, and the session sat idle", "57P05", FATAL, UNSENT, N, DROP, rr, rb, LOST, LOST},
+    {"no byte given, and it sat idle", "57P05", FATAL, UNSENT, N, DROP, rr, rb, LOST, LOST},
 
     {"connect: too many connections", "53300", FATAL, UNSENT, N, DROP, rb, rb, LOST, LOST},
     {"connect: starting up", "57P03", FATAL, UNSENT, N, DROP, rb, rb, LOST, LOST},
@@ -70,9 +70,9 @@ static const struct row {
 
     {"read-only", "25006", ERROR, SENT, N, KEEP, x, rr, READ_ONLY, SQL},
 
-    {"deferred constraint before the Sync: by its code", "23503", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
+    {"deferred constraint: by its code", "23503", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
 
-    {"a failed block as first answer of a unit", "25P02", ERROR, SENT, N, DROP, rr, rr, ROLLED_BACK, ROLLED_BACK},
+    {"a failed block, not ours", "25P02", ERROR, SENT, N, DROP, rr, rr, ROLLED_BACK, ROLLED_BACK},
 
     {"idle in transaction for too long", "25P03", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
     {"a transaction for too long", "25P04", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
@@ -80,7 +80,7 @@ static const struct row {
 
     {"terminated by an administrator", "57P01", FATAL, SENT, N, DROP, rr, rb, LOST, LOST},
     {"class 58 from a pooler", "58000", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
-    {"a warning that names the replication wait, then the end", "", NONE, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a warning, then the end", "", NONE, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
     {"a warning, then terminated", "57P01", FATAL, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
     {"a warning, then crashed", "57P02", FATAL, WARNED, U, DROP, rr, x, LOST, UNKNOWN},
     {"a warning, then an error after all", "23505", ERROR, WARNED, P, KEEP, x, x, SQL, SQL},
@@ -90,8 +90,8 @@ static const struct row {
     {"an error without SQLSTATE", "", ERROR, SENT, U, DROP, rr, x, LOST, UNKNOWN},
     {"a SQLSTATE without severity", "23505", NONE, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
-    {"own deadline passed", "", NONE, LATE, U, DROP, x, x, DEADLINE, UNKNOWN},
-    {"own deadline passed, nothing given", "", NONE, LATE_UNSENT, N, DROP, x, x, DEADLINE, DEADLINE},
+    {"deadline passed", "", NONE, LATE, U, DROP, x, x, DEADLINE, UNKNOWN},
+    {"deadline passed, nothing given", "", NONE, LATE_UNSENT, N, DROP, x, x, DEADLINE, DEADLINE},
 
     {"cancelled", "57014", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
     {"cancelled by a pooler", "57014", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
@@ -104,7 +104,7 @@ static const struct row {
     {"statement too complex", "54001", ERROR, SENT, N, KEEP, x, x, SQL, SQL},
 
     {"PANIC", "XX000", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
-    {"PANIC with a code that is safe otherwise", "40001", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"PANIC, its code safe otherwise", "40001", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
     {"PANIC for want of disk", "53100", PANIC, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
     /* No statement has a name of ours, so these are the caller's. */
@@ -128,7 +128,8 @@ static const struct row {
     {"index corrupted", "XX002", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 };
 
-static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severity, enum phase phase)
+static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severity,
+                                  enum phase phase)
 {
     return (struct pqi_failure){.sqlstate = sqlstate,
                                 .severity = severity,
@@ -161,7 +162,8 @@ static void every_row_of_the_table_holds(void **state)
                      pqi_fate_code(&f, &fate, false), pqi_fate_code(&f, &fate, true));
         for (int write = 0; write < 2; write++)
             if (pqi_fate_retry(&fate, write) != retry_of(row, write))
-                fail_msg("%s (%s): retry %d", row->name, row->sqlstate, pqi_fate_retry(&fate, write));
+                fail_msg("%s (%s): retry %d", row->name, row->sqlstate,
+                         pqi_fate_retry(&fate, write));
     }
 }
 
@@ -169,10 +171,11 @@ static void every_row_of_the_table_holds(void **state)
 
 /* Two characters of a class and three more: all classes that exist, and every code named above. */
 static const char *const others[] = {
-    "01000", "02000", "03000", "08000", "08001", "08003", "08004", "08006", "0A001", "0B000", "20000",
-    "21000", "22P02", "23514", "24000", "25000", "25001", "27000", "28000", "28P01", "2D000", "34000",
-    "38000", "39000", "3B001", "3D000", "3F000", "40000", "44000", "53000", "55000", "55P02", "55P04",
-    "57000", "57P04", "58030", "58P01", "72000", "F0000", "HV000", "P0000", "P0004", "XX003", "",
+    "01000", "02000", "03000", "08000", "08001", "08003", "08004", "08006", "0A001",
+    "0B000", "20000", "21000", "22P02", "23514", "24000", "25000", "25001", "27000",
+    "28000", "28P01", "2D000", "34000", "38000", "39000", "3B001", "3D000", "3F000",
+    "40000", "44000", "53000", "55000", "55P02", "55P04", "57000", "57P04", "58030",
+    "58P01", "72000", "F0000", "HV000", "P0000", "P0004", "XX003", "",
 };
 
 static const char *sqlstate_at(size_t i)
@@ -242,8 +245,9 @@ static void no_failure_is_taken_for_safer_than_it_is(void **state)
 static void only_the_codes_named_are_run_again(void **state)
 {
     (void)state;
-    static const char *const near[] = {"40000", "40002", "40P02", "25P01", "25P05", "25007", "57P04",
-                                       "57013", "57015", "55P04", "55007", "25005", "08006", "08003"};
+    static const char *const near[] = {"40000", "40002", "40P02", "25P01", "25P05",
+                                       "25007", "57P04", "57013", "57015", "55P04",
+                                       "55007", "25005", "08006", "08003"};
     for (size_t i = 0; i < COUNT(near); i++) {
         struct pqi_failure f = failure(near[i], ERROR, SENT);
         struct pqi_fate fate = pqi_fate(&f);

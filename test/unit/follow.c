@@ -36,8 +36,8 @@ static void expect(const struct shard *s, enum pqi_verdict_of_follow verdict, in
 {
     struct pqi_follow f = ask(s);
     if (f.verdict != verdict || f.node != node || f.rival != rival)
-        fail_msg("verdict %d of node %d, rival %d; not %d of %d, rival %d", f.verdict, f.node, f.rival,
-                 verdict, node, rival);
+        fail_msg("verdict %d of node %d, rival %d; not %d of %d, rival %d", f.verdict, f.node,
+                 f.rival, verdict, node, rival);
 }
 
 /* ---- Stories --------------------------------------------------------------------------------- */
@@ -147,9 +147,9 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
 {
     (void)state;
     for (int third = 0; third < 3; third++) {
-        struct shard s = {{{UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 2, 7}},
-                          3, -1, 0, 7};
-        s.node[third].timeline = 1;
+        struct shard s = {.n = 3, .known = -1, .system_id = 7};
+        for (int i = 0; i < 3; i++)
+            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7};
         expect(&s, DOUBT, third == 0 ? 1 : 0, third == 2 ? 1 : 2);
     }
 }
@@ -201,7 +201,8 @@ static const char *wrong(const struct shard *s, struct pqi_follow f)
     if (clear)
         return f.verdict == IS && f.rival == -1 ? NULL : "it is beyond doubt";
     if (f.verdict != DOUBT)
-        return known_lives ? "the known primary lives and has a rival" : "they cannot be told apart";
+        return known_lives ? "the known primary lives and has a rival"
+                           : "they cannot be told apart";
     if (f.rival < 0 || f.rival >= s->n || f.rival == f.node || !claims[f.rival])
         return "that is no rival";
     if (known_lives ? s->known != f.node && s->known != f.rival : s->node[f.rival].timeline != top)
@@ -244,7 +245,8 @@ static void complain(const struct shard *s, struct pqi_follow f, const char *wha
                        " (state %d, role %d, read-only %d, timeline %u, system %" PRIu64 ")",
                        s->node[i].state, s->node[i].role, s->node[i].read_only, s->node[i].timeline,
                        s->node[i].system_id);
-    fail_msg("known %d, timeline %u, system %" PRIu64 ", nodes%s: verdict %d of node %d, rival %d: %s",
+    fail_msg("known %d, timeline %u, system %" PRIu64
+             ", nodes%s: verdict %d of node %d, rival %d: %s",
              s->known, s->timeline, s->system_id, nodes, f.verdict, f.node, f.rival, what);
 }
 

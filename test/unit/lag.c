@@ -19,7 +19,8 @@ static void expect(const struct pqi_history *h, uint64_t replayed, int64_t bytes
 {
     struct pqi_lag lag = pqi_lag_of(h, replayed);
     if (lag.bytes != bytes || lag.ms != ms)
-        fail_msg("at %" PRIu64 ": %" PRId64 " bytes and %" PRId64 " ms, not %" PRId64 " and %" PRId64,
+        fail_msg("at %" PRIu64 ": %" PRId64 " bytes and %" PRId64 " ms, not %" PRId64
+                 " and %" PRId64,
                  replayed, lag.bytes, lag.ms, bytes, ms);
 }
 
@@ -169,8 +170,8 @@ static void a_part_of_a_millisecond_is_a_whole_one(void **state)
     (void)state;
     static const struct {
         int64_t ns, ms;
-    } gaps[] = {{1, 1},           {MS - 1, 1},          {MS, 1},
-                {MS + 1, 2},      {1000 * MS, 1000},    {1000 * MS + 1, 1001}};
+    } gaps[] = {{1, 1},      {MS - 1, 1},       {MS, 1},
+                {MS + 1, 2}, {1000 * MS, 1000}, {1000 * MS + 1, 1001}};
     for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++) {
         struct pqi_history h = {0};
         pqi_history_add(&h, 5 * SECOND, 1000);
@@ -185,7 +186,8 @@ static void positions_rise(const struct pqi_history *h)
 {
     bool rising = h->n >= 1 && h->n <= PQI_HISTORY_MAX;
     for (int i = 1; i < h->n; i++)
-        rising &= h->sample[i].lsn > h->sample[i - 1].lsn && h->sample[i].at_ns > h->sample[i - 1].at_ns;
+        rising &= h->sample[i].lsn > h->sample[i - 1].lsn &&
+                  h->sample[i].at_ns > h->sample[i - 1].at_ns;
     assert_true(rising);
 }
 
@@ -203,12 +205,12 @@ static void a_long_history_keeps_its_beginning_and_its_last_step(void **state)
     }
 }
 
-/* A second a sample: a day later an age is still told to a fifth, and never too young. */
+/* A second a sample: half a day later an age is still told to a fifth, and never too young. */
 static void a_long_history_gets_coarser_only_with_age(void **state)
 {
     (void)state;
     struct pqi_history h = {0};
-    for (int s = 0; s < 86400; s++) {
+    for (int s = 0; s < 40000; s++) {
         pqi_history_add(&h, s * SECOND, 1000 + 10 * (uint64_t)s);
         if (s % 997 != 0)
             continue;
@@ -225,7 +227,7 @@ static void what_was_known_once_stays_known(void **state)
 {
     (void)state;
     struct pqi_history h = {0};
-    for (int s = 0; s < 1000; s++) {
+    for (int s = 0; s < 500; s++) {
         pqi_history_add(&h, s * SECOND, 1000 + 10 * (uint64_t)s);
         for (int behind = 0; behind <= s; behind++)
             assert_true(pqi_lag_of(&h, 1000 + 10 * (uint64_t)behind).ms >= 0);
@@ -247,19 +249,26 @@ static unsigned seed;
 
 static int64_t upto(int64_t most)
 {
-    return 1 + (int64_t)(((uint64_t)rand_r(&seed) << 31 | (uint64_t)rand_r(&seed)) % (uint64_t)most);
+    return 1 +
+           (int64_t)(((uint64_t)rand_r(&seed) << 31 | (uint64_t)rand_r(&seed)) % (uint64_t)most);
 }
 
 /* How long, at `now`, the primary had been past a position: exactly. 0: it never was. */
 static int64_t true_age(const struct truth *t, int64_t now, uint64_t replayed)
 {
-    for (int i = 0; i < t->n; i++)
-        if (t->lsn[i + 1] > replayed)
-            return t->at_ns[i] <= now ? now - t->at_ns[i] : 0;
-    return 0;
+    int first = 0, end = t->n; /* the first write past it lies between */
+    while (first < end) {
+        int middle = (first + end) / 2;
+        if (t->lsn[middle + 1] > replayed)
+            end = middle;
+        else
+            first = middle + 1;
+    }
+    return first < t->n && t->at_ns[first] <= now ? now - t->at_ns[first] : 0;
 }
 
-static void compare(const struct truth *t, const struct pqi_history *h, uint64_t replayed, unsigned of)
+static void compare(const struct truth *t, const struct pqi_history *h, uint64_t replayed,
+                    unsigned of)
 {
     const struct pqi_sample *newest = &h->sample[h->n - 1];
     struct pqi_lag lag = pqi_lag_of(h, replayed);
@@ -284,8 +293,9 @@ static void live(unsigned story)
     t = (struct truth){.lsn = {1000}};
     uint64_t first = 0;
     int64_t now = 0, write_at = upto(SECOND), sample_at = upto(SECOND);
-    int64_t rests = story % 3 == 0 ? 20 * SECOND : SECOND, samples = story % 5 == 0 ? 100 * MS : SECOND;
-    while (t.n < WRITES) {
+    int64_t rests = story % 3 == 0 ? 20 * SECOND : SECOND,
+            samples = story % 5 == 0 ? 100 * MS : SECOND;
+    for (int events = 0; events < 5000 && t.n < WRITES; events++) {
         now = write_at < sample_at ? write_at : sample_at;
         if (write_at <= sample_at) {
             t.at_ns[t.n] = now;
@@ -308,7 +318,7 @@ static void live(unsigned story)
 static void no_age_is_ever_told_younger_than_it_is(void **state)
 {
     (void)state;
-    for (unsigned story = 1; story <= 200; story++)
+    for (unsigned story = 1; story <= 100; story++)
         live(story);
 }
 

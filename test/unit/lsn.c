@@ -42,11 +42,11 @@ static void what_is_no_position_is_refused_and_nothing_is_written(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        NULL,    "",      "/",           "0",         "0/",        "/0",     "0/0/0",
-        "0/0 ",  " 0/0",  "0 /0",        "0/ 0",      "0//0",      "-1/0",   "0/-1",
-        "+1/0",  "0x1/0", "G/0",         "0/G",       "g/0",       "0/g",    "0/0\n",
-        "0/@",   "0/:",   "@/0",         ":/0",       "0/`",       "`/0",    "1.5/0",
-        "0\\0",  "null",  "123456789/0", "0/123456789", "000000000/0", "0/000000000",
+        NULL,    "",     "/",           "0",           "0/",          "/0",          "null",
+        "0/0/0", "0//0", "0\\0",        "0/0 ",        " 0/0",        "0 /0",        "0/ 0",
+        "0/0\n", "-1/0", "0/-1",        "+1/0",        "0x1/0",       "1.5/0",       "G/0",
+        "0/G",   "g/0",  "0/g",         "@/0",         "0/@",         "`/0",         "0/`",
+        ":/0",   "0/:",  "123456789/0", "0/123456789", "000000000/0", "0/000000000",
     };
     for (size_t i = 0; i < COUNT(texts); i++) {
         uint64_t lsn = 42;
@@ -141,7 +141,8 @@ static void the_highest_positions_do_not_overflow(void **state)
 
 /* ---- What a session has seen ----------------------------------------------------------------- */
 
-static struct pqi_seen raised(uint32_t timeline, uint64_t lsn, uint32_t by_timeline, uint64_t by_lsn)
+static struct pqi_seen raised(uint32_t timeline, uint64_t lsn, uint32_t by_timeline,
+                              uint64_t by_lsn)
 {
     struct pqi_seen seen = {timeline, lsn};
     pqi_seen_raise(&seen, by_timeline, by_lsn);
@@ -197,8 +198,8 @@ static void what_was_seen_never_falls(void **state)
                     bool either = (seen.timeline == t || seen.timeline == by_t) &&
                                   (seen.lsn == l || seen.lsn == by_l);
                     if (!later || !covers || !either)
-                        fail_msg("%u/%" PRIu64 " raised by %u/%" PRIu64 " is %u/%" PRIu64, t, l, by_t,
-                                 by_l, seen.timeline, seen.lsn);
+                        fail_msg("%u/%" PRIu64 " raised by %u/%" PRIu64 " is %u/%" PRIu64, t, l,
+                                 by_t, by_l, seen.timeline, seen.lsn);
                     struct pqi_seen again = raised(seen.timeline, seen.lsn, by_t, by_l);
                     assert_memory_equal(&again.lsn, &seen.lsn, sizeof seen.lsn);
                     assert_int_equal(again.timeline, seen.timeline);
@@ -213,8 +214,9 @@ static void a_server_is_fresh_only_if_position_and_timeline_are(void **state)
         uint64_t replayed;
         bool fresh;
     } servers[] = {
-        {2, 500, true},  {2, 501, true},  {2, 499, false}, {3, 500, true}, {3, 499, false},
-        {1, 500, false}, {1, 900, false}, {1, 499, false}, {0, 500, true}, /* not proven older */
+        {2, 500, true},  {2, 501, true},  {2, 499, false},
+        {3, 500, true},  {3, 499, false}, {1, 500, false},
+        {1, 900, false}, {1, 499, false}, {0, 500, true}, /* not proven older */
         {0, 499, false}, {2, 0, false},   {UINT32_MAX, UINT64_MAX, true},
     };
     const struct pqi_seen seen = {2, 500};

@@ -53,8 +53,7 @@ static bool holds(enum pqi_why why, const struct pqi_candidate *c, const struct 
     case PQI_WHY_LAG_MS:
         return c->is_replica && ms && c->lag.ms > need->max_lag_ms;
     case PQI_WHY_NOT_SEEN:
-        return c->is_replica && need->level == SESSION &&
-               (older || c->replayed < need->seen.lsn);
+        return c->is_replica && need->level == SESSION && (older || c->replayed < need->seen.lsn);
     case PQI_WHY_TRIED:
         return c->tried;
     case PQI_WHY_NOT_ASKED:
@@ -135,22 +134,22 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
 static const struct pqi_candidate kinds[] = {
-    {UP, false, true, true, false, {0, 0}, 2, 50},              /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 0, 60},          /* at the limits, timeline untold */
-    {UP, false, true, true, false, {101, 0}, 2, 50},            /* too many bytes behind */
-    {UP, false, true, true, false, {0, 101}, 2, 50},            /* too long behind */
-    {UP, false, true, true, false, {50, -1}, 2, 50},            /* its age is not known */
-    {UP, false, true, true, false, {10, 10}, 2, 49},            /* behind the session */
-    {UP, false, true, true, false, {0, 0}, 1, 90},              /* on a timeline of before */
-    {SUSPECT, false, true, true, false, {0, 0}, 2, 50},         /* silent */
-    {UP, false, true, true, true, {0, 0}, 2, 50},               /* tried */
-    {UP, false, true, false, false, {0, 0}, 2, 50},             /* of another shard */
-    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50},   /* down */
+    {UP, false, true, true, false, {0, 0}, 2, 50},            /* a replica in order */
+    {UP, false, true, true, false, {100, 100}, 0, 60},        /* at the limits, timeline untold */
+    {UP, false, true, true, false, {101, 0}, 2, 50},          /* too many bytes behind */
+    {UP, false, true, true, false, {0, 101}, 2, 50},          /* too long behind */
+    {UP, false, true, true, false, {50, -1}, 2, 50},          /* its age is not known */
+    {UP, false, true, true, false, {10, 10}, 2, 49},          /* behind the session */
+    {UP, false, true, true, false, {0, 0}, 1, 90},            /* on a timeline of before */
+    {SUSPECT, false, true, true, false, {0, 0}, 2, 50},       /* silent */
+    {UP, false, true, true, true, {0, 0}, 2, 50},             /* tried */
+    {UP, false, true, false, false, {0, 0}, 2, 50},           /* of another shard */
+    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50}, /* down */
     {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0},
-    {UP, false, false, true, false, {0, 0}, 2, 50},             /* claims to be primary */
-    {UP, true, false, true, false, {0, 0}, 2, 50},              /* the primary */
-    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0},        /* it, silent and not measured */
-    {UP, true, false, true, true, {0, 0}, 2, 50},               /* it, tried */
+    {UP, false, false, true, false, {0, 0}, 2, 50},      /* claims to be primary */
+    {UP, true, false, true, false, {0, 0}, 2, 50},       /* the primary */
+    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0}, /* it, silent and not measured */
+    {UP, true, false, true, true, {0, 0}, 2, 50},        /* it, tried */
     {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50},
 };
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
@@ -184,7 +183,8 @@ static bool serves(const struct shard *s, int node)
     return false;
 }
 
-static void complain(const struct shard *s, const struct pqi_need *need, int picked, const char *what)
+static void complain(const struct shard *s, const struct pqi_need *need, int picked,
+                     const char *what)
 {
     char nodes[64] = "";
     for (int i = 0, at = 0; i < s->n; i++)
@@ -213,7 +213,8 @@ static void check_pick(const struct shard *s, const struct pqi_need *need, int p
 
 static bool is_dealt(const struct shard *s, const struct pqi_need *need, int picked)
 {
-    return picked >= 0 && picked != s->primary && !(need->level == SESSION && serves(s, need->stay));
+    return picked >= 0 && picked != s->primary &&
+           !(need->level == SESSION && serves(s, need->stay));
 }
 
 /* From any turn on, each of k replicas gets every k-th. */
@@ -242,8 +243,12 @@ static void check_shard(struct shard *s)
     for (int level = 0; level < 3; level++)
         for (int preference = 0; preference < 4; preference++)
             for (int stay = -1; stay <= s->n; stay++) {
-                struct pqi_need need = {(enum pqr_level)level, {2, 50}, stay,
-                                        (enum pqi_preference)preference, 100, 100};
+                struct pqi_need need = {.level = (enum pqr_level)level,
+                                        .seen = {2, 50},
+                                        .stay = stay,
+                                        .preference = (enum pqi_preference)preference,
+                                        .max_lag_ms = 100,
+                                        .max_lag_bytes = 100};
                 know(s, &need);
                 for (size_t i = 0; i < COUNT(firsts); i++)
                     check_turns(s, &need, firsts[i]);

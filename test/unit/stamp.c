@@ -12,7 +12,8 @@
 
 static struct pqi_stamp stamped(const char *fleet, int shard, int shards)
 {
-    struct pqi_stamp s = {.state = PQI_STAMP_READ, .shard = shard, .shards = shards, .map_version = 1};
+    struct pqi_stamp s = {
+        .state = PQI_STAMP_READ, .shard = shard, .shards = shards, .map_version = 1};
     snprintf(s.fleet, sizeof s.fleet, "%s", fleet);
     return s;
 }
@@ -78,9 +79,10 @@ static void another_fleet_is_refused(void **state)
 static void another_shard_is_refused(void **state)
 {
     (void)state;
-    expect_both(stamped("acme", 0, 2), expecting("acme", 1, 2), PQR_E_WRONG_SHARD,
-                "the database configured as shard 1 is stamped as shard 0 of fleet \"acme\": correct "
-                "its URL");
+    expect_both(
+        stamped("acme", 0, 2), expecting("acme", 1, 2), PQR_E_WRONG_SHARD,
+        "the database configured as shard 1 is stamped as shard 0 of fleet \"acme\": correct "
+        "its URL");
     expect_both(stamped("acme", CONTROL, 2), expecting(NULL, 0, 2), PQR_E_WRONG_SHARD,
                 "the database configured as shard 0 is stamped as the control database of fleet "
                 "\"acme\": correct its URL");
@@ -104,15 +106,18 @@ static void a_pair_of_numbers_admits_only_if_they_are_equal(void **state)
 static void a_count_below_the_map_s_is_refused(void **state)
 {
     (void)state;
-    expect_both(stamped("acme", 1, 4), expecting("acme", 1, 3), PQR_E_MAP,
-                "the shard map has 4 shards, but DATABASE_SHARD_COUNT is 3: shards that own tenants "
-                "must be configured");
-    expect_both(stamped("acme", 0, 2), expecting("acme", 0, 0), PQR_E_MAP,
-                "the shard map has 2 shards, but DATABASE_SHARD_COUNT is 0: shards that own tenants "
-                "must be configured");
-    expect_both(stamped("acme", 0, 2), expecting("acme", 0, 1), PQR_E_MAP,
-                "the shard map has 2 shards, but DATABASE_SHARD_COUNT is 1: shards that own tenants "
-                "must be configured");
+    expect_both(
+        stamped("acme", 1, 4), expecting("acme", 1, 3), PQR_E_MAP,
+        "the shard map has 4 shards, but DATABASE_SHARD_COUNT is 3: shards that own tenants "
+        "must be configured");
+    expect_both(
+        stamped("acme", 0, 2), expecting("acme", 0, 0), PQR_E_MAP,
+        "the shard map has 2 shards, but DATABASE_SHARD_COUNT is 0: shards that own tenants "
+        "must be configured");
+    expect_both(
+        stamped("acme", 0, 2), expecting("acme", 0, 1), PQR_E_MAP,
+        "the shard map has 2 shards, but DATABASE_SHARD_COUNT is 1: shards that own tenants "
+        "must be configured");
 }
 
 static void a_count_above_the_map_s_is_a_fleet_that_grows(void **state)
@@ -156,8 +161,9 @@ static void an_unstamped_shard_of_several_is_read_but_not_written(void **state)
     const struct pqi_stamp none = {.state = PQI_STAMP_NONE};
     for (int shards = 2; shards <= 3; shards++) {
         expect(none, expecting(NULL, 1, shards), false, PQR_OK, NULL);
-        expect(none, expecting(NULL, 1, shards), true, PQR_E_UNSTAMPED,
-               "shard 1 is not stamped: run pqrouter init, or apply the SQL of pqrouter init --sql");
+        expect(
+            none, expecting(NULL, 1, shards), true, PQR_E_UNSTAMPED,
+            "shard 1 is not stamped: run pqrouter init, or apply the SQL of pqrouter init --sql");
     }
 }
 
@@ -185,9 +191,10 @@ static void where_a_fleet_is_expected_nothing_unstamped_is_admitted(void **state
         expect_both(none, expecting("acme", 0, shards), PQR_E_UNSTAMPED,
                     "shard 0 is not stamped, and DATABASE_FLEET_ID expects fleet \"acme\": run "
                     "pqrouter init, or apply the SQL of pqrouter init --sql");
-    expect_both(none, expecting("acme", CONTROL, 2), PQR_E_UNSTAMPED,
-                "the control database is not stamped, and DATABASE_FLEET_ID expects fleet \"acme\": "
-                "run pqrouter init, or apply the SQL of pqrouter init --sql");
+    expect_both(
+        none, expecting("acme", CONTROL, 2), PQR_E_UNSTAMPED,
+        "the control database is not stamped, and DATABASE_FLEET_ID expects fleet \"acme\": "
+        "run pqrouter init, or apply the SQL of pqrouter init --sql");
 }
 
 static void a_stamp_that_may_not_be_read_is_refused(void **state)
@@ -195,12 +202,14 @@ static void a_stamp_that_may_not_be_read_is_refused(void **state)
     (void)state;
     const struct pqi_stamp denied = {.state = PQI_STAMP_DENIED};
     for (int shards = 0; shards <= 2; shards++)
-        expect_both(denied, expecting(shards ? "acme" : NULL, 0, shards), PQR_E_WRONG_SHARD,
-                    "shard 0: no right to read its stamp: grant usage on schema pqrouter and select on "
-                    "pqrouter.stamp to this role");
-    expect_both(denied, expecting(NULL, CONTROL, 2), PQR_E_WRONG_SHARD,
-                "the control database: no right to read its stamp: grant usage on schema pqrouter and "
-                "select on pqrouter.stamp to this role");
+        expect_both(
+            denied, expecting(shards ? "acme" : NULL, 0, shards), PQR_E_WRONG_SHARD,
+            "shard 0: no right to read its stamp: grant usage on schema pqrouter and select on "
+            "pqrouter.stamp to this role");
+    expect_both(
+        denied, expecting(NULL, CONTROL, 2), PQR_E_WRONG_SHARD,
+        "the control database: no right to read its stamp: grant usage on schema pqrouter and "
+        "select on pqrouter.stamp to this role");
 }
 
 static void nothing_goes_before_the_stamp_was_asked_for(void **state)
