@@ -189,12 +189,12 @@ const struct command cmd_check = {
     .name = "check",
     .takes = "",
     .purpose = "check the configuration and every server; run it before you deploy",
-    .about =
-        "Tells every fault of the configuration (exit status 3). Then asks every server of every shard\n"
-        "and of the control database, and tells what is wrong and what to do: servers that cannot be\n"
-        "reached, shards without a primary, wrong or missing stamps, URLs that lead to the wrong\n"
-        "server, missing rights, connection limits that do not fit. Exit status 0: no error, though\n"
-        "perhaps warnings; 1: an error. Waits at most 5 s for servers that do not answer.\n",
+    .about = "Tells every fault of the configuration (exit status 3). Then asks every server\n"
+             "of every shard and of the control database, and tells what is wrong and what to\n"
+             "do: servers that cannot be reached, shards without a primary, wrong or missing\n"
+             "stamps, URLs that lead to the wrong server, missing rights, connection limits\n"
+             "that do not fit. Exit status 0: no error, though perhaps warnings; 1: an error.\n"
+             "Waits at most 5 s for servers that do not answer.\n",
     .example = "  pqrouter check --env-file /etc/myapp.env && systemctl restart myapp\n",
     .flags = "timeout",
     .run = run,

@@ -31,9 +31,8 @@ const struct command cmd_docs = {
     .name = "docs",
     .takes = "PAGE",
     .purpose = "print a reference page: options, errors",
-    .about =
-        "Prints a reference page as Markdown: options (every environment variable), or errors\n"
-        "(every error code and what to do).\n",
+    .about = "Prints a reference page as Markdown: options (every environment variable), or\n"
+             "errors (every error code and what to do).\n",
     .example = "  pqrouter docs options | less\n",
     .flags = "",
     .least = 1,

@@ -82,10 +82,9 @@ const struct command cmd_env = {
     .name = "env",
     .takes = "",
     .purpose = "print the settings in force and where each comes from",
-    .about =
-        "Prints every setting: its value, never a secret, and its source: default, environment, file (of\n"
-        "--env-file), or the name of another variable. Faults are all told, with exit status 3. Asks no\n"
-        "server.\n",
+    .about = "Prints every setting: its value, never a secret, and its source: default,\n"
+             "environment, file (of --env-file), or the name of another variable. Faults are\n"
+             "all told, with exit status 3. Asks no server.\n",
     .example = "  pqrouter env --env-file /etc/myapp.env\n",
     .flags = "",
     .run = run,

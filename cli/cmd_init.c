@@ -64,12 +64,13 @@ const struct command cmd_init = {
     .name = "init",
     .takes = "",
     .purpose = "stamp every shard, so that none can be mistaken for another",
-    .about =
-        "Creates the schema pqrouter in each shard (and the control database) and writes its stamp there:\n"
-        "the fleet's id, the shard's number, the shard map. What is stamped already is checked and left\n"
-        "alone; if a stamp is of another shard or fleet, nothing is written anywhere. After a failure,\n"
-        "run it again: it goes on. The role needs the right to create a schema; with --sql, which needs\n"
-        "DATABASE_FLEET_ID, the SQL is printed for somebody who has it. Waits at most 30 s.\n",
+    .about = "Creates the schema pqrouter in each shard (and the control database) and writes\n"
+             "its stamp there: the fleet's id, the shard's number, the shard map. What is\n"
+             "stamped already is checked and left alone; if a stamp is of another shard or\n"
+             "fleet, nothing is written anywhere. After a failure, run it again: it goes on.\n"
+             "The role needs the right to create a schema; with --sql, which needs\n"
+             "DATABASE_FLEET_ID, the SQL is printed for somebody who has it. Waits at most\n"
+             "30 s.\n",
     .example = "  pqrouter init\n  DATABASE_FLEET_ID=shop pqrouter init --sql > stamp.sql\n",
     .flags = "sql timeout",
     .run = run,

@@ -78,9 +78,9 @@ const struct command cmd_pin = {
     .name = "pin",
     .takes = "TENANT SHARD",
     .purpose = "let a tenant live on a shard, whatever its slot says",
-    .about =
-        "Writes the pin into every shard's map, under a new version of it; running processes follow\n"
-        "within DB_HEALTH_INTERVAL. Moves no rows: pin a tenant before it has any. Waits at most 30 s.\n",
+    .about = "Writes the pin into every shard's map, under a new version of it; running\n"
+             "processes follow within DB_HEALTH_INTERVAL. Moves no rows: pin a tenant before\n"
+             "it has any. Waits at most 30 s.\n",
     .example = "  pqrouter pin acme 1\n",
     .flags = "timeout",
     .least = 2,

@@ -182,11 +182,11 @@ const struct command cmd_query = {
     .name = "query",
     .takes = "TENANT SQL",
     .purpose = "run a statement where the application's would run, and tell where",
-    .about =
-        "Runs one statement for a tenant and prints its rows and the server that answered. It is a read,\n"
-        "which may not change anything, unless --write is given. Parameters are texts: cast where\n"
-        "the server cannot tell their types ($1::int). NULL is shown as [null]. Without shards, TENANT\n"
-        "may be -. Put -- before what begins with a dash.\n",
+    .about = "Runs one statement for a tenant and prints its rows and the server that\n"
+             "answered. It is a read, which may not change anything, unless --write is given.\n"
+             "Parameters are texts: cast where the server cannot tell their types ($1::int).\n"
+             "NULL is shown as [null]. Without shards, TENANT may be -. Put -- before what\n"
+             "begins with a dash.\n",
     .example = "  pqrouter query acme 'select id, body from note where id = $1' --param 42\n"
                "  pqrouter query acme --write 'delete from note'\n",
     .flags = "write control param level deadline",

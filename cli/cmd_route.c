@@ -157,11 +157,10 @@ const struct command cmd_route = {
     .name = "route",
     .takes = "TENANT",
     .purpose = "tell where a tenant's calls go now, and why",
-    .about =
-        "Tells the tenant's slot and shard and what decided it (the shard map, a pin, or the formula\n"
-        "while no shard is stamped), which server would take a write, which one a new session's read,\n"
-        "and for each server why. Touches no table of the tenant's. Waits at most 5 s for servers that\n"
-        "do not answer.\n",
+    .about = "Tells the tenant's slot and shard and what decided it (the shard map, a pin, or\n"
+             "the formula while no shard is stamped), which server would take a write, which\n"
+             "one a new session's read, and for each server why. Touches no table of the\n"
+             "tenant's. Waits at most 5 s for servers that do not answer.\n",
     .example = "  pqrouter route acme\n",
     .flags = "timeout",
     .least = 1,

@@ -41,9 +41,8 @@ const struct command cmd_slot = {
     .name = "slot",
     .takes = "TENANT…",
     .purpose = "print the slots of tenants",
-    .about =
-        "Prints the slot of each tenant, 0 to 16383. It depends on the tenant's bytes alone: no server\n"
-        "is asked and nothing needs to be configured.\n",
+    .about = "Prints the slot of each tenant, 0 to 16383. It depends on the tenant's bytes\n"
+             "alone: no server is asked and nothing needs to be configured.\n",
     .example = "  pqrouter slot acme\n",
     .flags = "",
     .least = 1,

@@ -131,10 +131,9 @@ const struct command cmd_topology = {
     .name = "topology",
     .takes = "",
     .purpose = "show every server: role, state, lag, who serves reads and why not",
-    .about =
-        "Shows every server of every shard and of the control database, as this process sees them:\n"
-        "connections are its own. Waits at most 5 s for servers that do not answer. Exit status 0\n"
-        "also when some are down: pqrouter check judges.\n",
+    .about = "Shows every server of every shard and of the control database, as this process\n"
+             "sees them: connections are its own. Waits at most 5 s for servers that do not\n"
+             "answer. Exit status 0 also when some are down: pqrouter check judges.\n",
     .example = "  pqrouter topology --watch 2\n",
     .flags = "watch timeout",
     .run = run,

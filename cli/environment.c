@@ -54,7 +54,7 @@ static char *skip_blanks(char *at)
     return at + strspn(at, " \t");
 }
 
-/* 'a'"b"c, as a shell reads one word, written over `value` itself. NULL: fine; else what is wrong. */
+/* 'a'"b"c, as a shell reads a word, over `value` itself. NULL: fine; else what is wrong. */
 static const char *unquote(char *value)
 {
     char quote = '\0', *to = value, *at = value;

@@ -20,12 +20,12 @@ enum { COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(FILE *out)
 {
-    fputs(
-        "Usage: pqrouter [option …] COMMAND …\n\n"
-        "Routes tenants' statements over a PostgreSQL fleet: this command looks at the fleet and sets\n"
-        "it up. The fleet is told by environment variables; `pqrouter docs options` lists them.\n\n"
-        "Commands:\n",
-        out);
+    fputs("Usage: pqrouter [option …] COMMAND …\n\n"
+          "Routes tenants' statements over a PostgreSQL fleet: this command looks at the\n"
+          "fleet and sets it up. The fleet is told by environment variables, which\n"
+          "`pqrouter docs options` lists.\n\n"
+          "Commands:\n",
+          out);
     for (int i = 0; i < COMMANDS; i++)
         fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->purpose);
     fputs("\nOptions, before or after the command:\n", out);

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum kind { IS_TEXT, IS_NUMBER, IS_NULL };
+
 struct cell {
     char *text;
     size_t width;
-    enum { IS_TEXT, IS_NUMBER, IS_NULL } kind;
+    enum kind kind;
 };
 
 struct table {
@@ -50,7 +52,7 @@ void table_free(struct table *t)
     free(t);
 }
 
-static void add(struct table *t, const char *text, int kind)
+static void add(struct table *t, const char *text, enum kind kind)
 {
     if (t->n == t->cap) {
         t->cap = t->cap > 0 ? 2 * t->cap : 64;

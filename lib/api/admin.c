@@ -178,7 +178,8 @@ static char *errors_page(void)
                      "is the code's usual one; `pqr_error.retry` tells the one of an error.\n\n"
                      "| code | number | retry | what it means | what to do |\n|---|---|---|---|---|\n");
 #define PQI_ERROR(name, number, retry, meaning, advice) \
-    pqi_buf_text(&b, "| `PQR_E_" #name "` | " #number " | " #retry " | " meaning " | " advice " |\n");
+    pqi_buf_format(&b, "| `%s` | %d | %s | %s | %s |\n", (number) ? "PQR_E_" #name : "PQR_" #name, \
+                   number, #retry, meaning, advice);
 #include "../base/errors.def"
 #undef PQI_ERROR
     return pqi_buf_take(&b);

@@ -416,10 +416,10 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
                      int statement)
 {
     char name[80];
-    int code = aborted(c) && f->timed_out && !(c->write && f->given) ? PQR_E_CLOSED
-                                                                    : pqi_fate_code(f, fate, c->write);
+    int code = aborted(c) && f->timed_out && !(c->effects && f->given) ? PQR_E_CLOSED
+                                                                    : pqi_fate_code(f, fate, c->effects);
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
-    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER : pqi_fate_retry(fate, c->write));
+    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER : pqi_fate_retry(fate, c->effects));
     if (statement >= 0)
         pqi_answer_tell(&c->conn->answers[statement], &c->err);
     else if (f->timed_out)
@@ -466,7 +466,7 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     }
     if (dead || strcmp(f.sqlstate, "25006") == 0)
         pqi_shard_look_again(c->shard);
-    enum pqi_again again = c->write ? fate.write : fate.read;
+    enum pqi_again again = c->effects ? fate.write : fate.read;
     if (again == PQI_RETURN || !may_rerun(c)) {
         end_with_error(c);
         return;

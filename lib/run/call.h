@@ -12,7 +12,8 @@ struct pqi_call {
     /* Set before pqi_call_run, by pqi_call_init and the caller: */
     struct pqr *db;
     struct pqr_session *session;
-    bool write;            /* needs the primary; may have happened when it is lost */
+    bool write;            /* needs the primary */
+    bool effects;          /* may have happened when its answer is lost */
     enum pqr_level level;  /* reads */
     const struct pqi_stmt *stmts;
     int n;

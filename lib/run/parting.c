@@ -102,6 +102,16 @@ void pqi_partings_free(struct pqi_partings *p)
         return;
     if (p->epoll >= 0)
         close(p->epoll);
+    /* Some are left only in a child of fork(), where nobody waits for them. */
+    if (pthread_mutex_trylock(&p->lock) == 0) {
+        while (!pqi_list_empty(&p->list)) {
+            struct parting *one = pqi_container(p->list.next, struct parting, link);
+            pqi_list_remove(&one->link);
+            close(one->fd);
+            pqi_mem_free(one);
+        }
+        pthread_mutex_unlock(&p->lock);
+    }
     pthread_mutex_destroy(&p->lock);
     pqi_mem_free(p);
 }

@@ -52,7 +52,13 @@ static int take_result(struct pqi_call *c, int i, enum pqi_place place, pqr_resu
                        "pqr_write or in a transaction", c->node->target->name, tag);
     }
     *out = pqi_result_new(pqi_conn_take(c->conn, i), c->node->target->name);
-    return *out ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for a result");
+    if (*out)
+        return PQR_OK;
+    pqi_err(err, PQR_E_NOMEM, c->effects ? "the write is done; no memory for its result"
+                                         : "no memory for a result");
+    if (err && c->effects)
+        err->retry = PQR_RETRY_NEVER;
+    return PQR_E_NOMEM;
 }
 
 static int finish(struct pqi_call *c, enum pqi_place place, pqr_result **res, pqr_error *err)
@@ -130,7 +136,7 @@ int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
     int code = bind(&stmts[0], q, place, err);
     stmts[0].sync = true;
     stmts[0].alone = q->alone != 0;
-    c.write = true;
+    c.write = c.effects = true;
     c.stmts = stmts;
     c.n = c.count = 1;
     c.name = q->name;

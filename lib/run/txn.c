@@ -25,6 +25,11 @@ static const char *const begin_sql[3][2] = {
 };
 static const char begin_deferrable_sql[] = "begin isolation level serializable read only deferrable";
 
+static bool serialization_failure(const char *sqlstate)
+{
+    return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
+}
+
 static const char *begin_of(const pqr_tx_options *o)
 {
     if (o->read_only && o->deferrable && o->isolation == PQR_SERIALIZABLE)
@@ -172,6 +177,8 @@ static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query 
         *res = pqi_result_new(pqi_conn_take(conn, 0), tx->node->target->name);
         code = *res ? PQR_OK : pqi_err(&c.err, PQR_E_NOMEM, "no memory for a result");
     }
+    if (c.err.code == PQR_E_ROLLED_BACK)
+        c.err.retry = serialization_failure(tx->sqlstate) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
     if (tx->sqlstate[0] == '\0')
         memcpy(tx->sqlstate, c.err.sqlstate, sizeof tx->sqlstate);
     if (err)
@@ -202,11 +209,6 @@ int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_err
     return code;
 }
 
-static bool serialization_failure(const char *sqlstate)
-{
-    return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
-}
-
 /* COMMIT of a failed block answers with the tag ROLLBACK and no error: what failed first is told. */
 static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
 {
@@ -233,7 +235,7 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     }
     struct pqi_call c;
     init_call(&c, tx, conn, 0);
-    c.write = !tx->read_only;
+    c.write = c.effects = !tx->read_only;
     c.keep = false;
     bool track = s->shard && s->shard->n > 1;
     c.position = track ? 1 : -1;

@@ -281,6 +281,7 @@ static void a_failed_transaction_is_rolled_back_never_committed(void **state)
     OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('half')"), NULL, &live_error));
     FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = "select 1/0"), NULL, &live_error));
     FAILS(PQR_E_ROLLED_BACK, pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
     FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
     assert_string_equal(live_error.sqlstate, "22012");
     assert_int_equal(notes("half"), 0);
@@ -375,6 +376,17 @@ static void a_lost_connection_ends_a_transaction_that_did_not_happen(void **stat
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
     FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
     assert_int_equal(notes("lost"), 0);
+    pqr_session_close(s);
+}
+
+static void a_begin_whose_answer_is_lost_has_done_nothing(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    fleet("stop " P);
+    FAILS(PQR_E_DEADLINE, pqr_begin(s, PQR_TX(.deadline_ms = 300), &(pqr_tx *){NULL}, &live_error));
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    fleet("cont " P);
     pqr_session_close(s);
 }
 
@@ -508,6 +520,7 @@ int main(void)
         cmocka_unit_test(what_a_transaction_leaves_behind_meets_nobody),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
         cmocka_unit_test(a_lost_connection_ends_a_transaction_that_did_not_happen),
+        cmocka_unit_test(a_begin_whose_answer_is_lost_has_done_nothing),
         cmocka_unit_test(serialization_failures_are_run_again_as_a_whole),
         cmocka_unit_test(work_that_changes_its_mind_is_rolled_back_and_its_answer_returned),
         cmocka_unit_test(a_lent_connection_can_do_what_the_router_does_not),

@@ -87,6 +87,24 @@ static void every_code_of_the_header_has_its_row(void **state)
     }
 }
 
+static void the_list_numbers_them_as_the_header_does(void **state)
+{
+    (void)state;
+    static const struct {
+        int number;
+        const char *name;
+    } listed[] = {
+#define PQI_ERROR(name, number, retry, meaning, advice) {number, #name},
+#include "../../lib/base/errors.def"
+#undef PQI_ERROR
+    };
+    assert_int_equal(COUNT(listed), COUNT(codes));
+    for (size_t i = 0; i < COUNT(listed); i++) {
+        assert_int_equal(listed[i].number, codes[i].code);
+        assert_string_equal(listed[i].name, codes[i].name);
+    }
+}
+
 static void no_two_codes_give_the_same_advice(void **state)
 {
     (void)state;
@@ -243,6 +261,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_code_of_the_header_has_its_row),
+        cmocka_unit_test(the_list_numbers_them_as_the_header_does),
         cmocka_unit_test(no_two_codes_give_the_same_advice),
         cmocka_unit_test(what_is_no_code_is_called_so),
         cmocka_unit_test(an_error_is_written_whole),
