@@ -176,12 +176,6 @@ static void judge_twin(const struct group *g, struct findings *out)
                 "it is a replica of %s", other.name);
 }
 
-/* Does the router not know which URL is the primary's? Then it lets nobody read there either. */
-static bool doubted(const struct fleet *f, int node)
-{
-    return takes_writes(f, node) && !health(f, node)->serves_reads;
-}
-
 static void judge_same_server(const struct group *g, int node, struct findings *out)
 {
     const struct fleet *f = g->fleet;
@@ -198,11 +192,6 @@ static void judge_same_server(const struct group *g, int node, struct findings *
         finding(out, IS_WARNING, "same_server", h->node,
                 "give it a server of its own if load matters",
                 "it is on the same server as %s: they share its connections", name);
-    else if (other.first == g->first && doubted(f, first))
-        finding(
-            out, IS_ERROR, "same_server", h->node, "name each server once",
-            "it is the same server as %s: two URLs claim to be the primary, so writes are refused",
-            name);
     else if (other.first == g->first)
         finding(out, IS_WARNING, "same_server", h->node, "name each server once",
                 "it is the same server as %s: reads and connections count it twice", name);

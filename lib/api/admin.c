@@ -37,8 +37,8 @@ static size_t tenant_bytes(const char *tenant, size_t len)
     return len > 0 ? len : strlen(tenant);
 }
 
-int pqr_route_tenant(pqr *db, const char *tenant, size_t tenant_len, int64_t timeout_ms, pqr_route *out,
-                     size_t each, pqr_error *err)
+int pqr_route_tenant(pqr *db, const char *tenant, size_t tenant_len, int64_t timeout_ms,
+                     pqr_route *out, size_t each, pqr_error *err)
 {
     pqi_err_none(err);
     int code = pqi_need(db, "db", err);
@@ -58,7 +58,8 @@ int pqr_route_tenant(pqr *db, const char *tenant, size_t tenant_len, int64_t tim
     return code;
 }
 
-static int node_read(pqr *db, struct pqi_node *node, const pqr_query *q, pqr_result **res, pqr_error *err)
+static int node_read(pqr *db, struct pqi_node *node, const pqr_query *q, pqr_result **res,
+                     pqr_error *err)
 {
     const pqr_session_options o = {.size = sizeof o};
     pqr_session *s;
@@ -93,7 +94,8 @@ int pqr_node_read(pqr *db, const char *node, const pqr_query *q, pqr_result **re
     if (found)
         code = node_read(db, found, &own, res, err);
     else
-        code = pqi_err(err, PQR_E_USAGE, "no server is called \"%.40s\": pqrouter topology lists them", node);
+        code = pqi_err(err, PQR_E_USAGE,
+                       "no server is called \"%.40s\": pqrouter topology lists them", node);
     pqi_gate_out(db);
     return code;
 }
@@ -120,7 +122,8 @@ int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err)
     return code == PQR_OK ? pqi_init_sql(db, text, arg, err) : code;
 }
 
-int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms, pqr_error *err)
+int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms,
+            pqr_error *err)
 {
     pqi_err_none(err);
     int code = pqi_need(db, "db", err);
@@ -174,10 +177,12 @@ int pqr_config_faults(const char *const *env, pqr_progress_fn *fault, void *arg)
 static char *errors_page(void)
 {
     struct pqi_buf b = {0};
-    pqi_buf_text(&b, "# Errors\n\nPrinted by `pqrouter docs errors` from `lib/base/errors.def`. The retry class "
-                     "is the code's usual one; `pqr_error.retry` tells the one of an error.\n\n"
-                     "| code | number | retry | what it means | what to do |\n|---|---|---|---|---|\n");
-#define PQI_ERROR(name, number, retry, meaning, advice) \
+    pqi_buf_text(
+        &b,
+        "# Errors\n\nPrinted by `pqrouter docs errors` from `lib/base/errors.def`. The retry class "
+        "is the code's usual one; `pqr_error.retry` tells the one of an error.\n\n"
+        "| code | number | retry | what it means | what to do |\n|---|---|---|---|---|\n");
+#define PQI_ERROR(name, number, retry, meaning, advice)                                            \
     pqi_buf_format(&b, "| `%s` | %d | %s | %s | %s |\n", (number) ? "PQR_E_" #name : "PQR_" #name, \
                    number, #retry, meaning, advice);
 #include "../base/errors.def"

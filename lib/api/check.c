@@ -22,13 +22,15 @@ int pqi_take_struct(void *out, size_t own, const void *given, const char *macro,
     size_t size;
     memcpy(&size, given, sizeof size);
     if (size < sizeof size)
-        return pqi_err(err, PQR_E_USAGE, "%s: .size is %zu: make it with %s(…), or set it to sizeof",
-                       macro, size, macro);
-    if (size > own && !all_zero((const char *)given + own, size - own))
         return pqi_err(err, PQR_E_USAGE,
-                       "%s: a field is set that this version (%s) does not know: the header is newer "
-                       "than the library",
-                       macro, pqr_version());
+                       "%s: .size is %zu: make it with %s(…), or set it to sizeof", macro, size,
+                       macro);
+    if (size > own && !all_zero((const char *)given + own, size - own))
+        return pqi_err(
+            err, PQR_E_USAGE,
+            "%s: a field is set that this version (%s) does not know: the header is newer "
+            "than the library",
+            macro, pqr_version());
     memcpy(out, given, size < own ? size : own);
     memcpy(out, &own, sizeof own);
     return PQR_OK;

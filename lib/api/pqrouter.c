@@ -65,8 +65,9 @@ void pqr_close(pqr *db, int64_t drain_ms)
 static int check_tenant(const pqr *db, const pqr_session_options *o, pqr_error *err)
 {
     if (o->tenant == pqr_control_tenant && db->ngroups == db->nshards && db->options->sharded)
-        return pqi_err(err, PQR_E_USAGE,
-                       "no control database is configured: set DATABASE_PRIMARY_URL beside the shards'");
+        return pqi_err(
+            err, PQR_E_USAGE,
+            "no control database is configured: set DATABASE_PRIMARY_URL beside the shards'");
     if (!o->tenant && db->options->sharded)
         return pqi_err(err, PQR_E_USAGE, "a session needs a tenant where there are shards");
     if (o->tenant_len > 65536)
@@ -201,7 +202,8 @@ int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pq
 static int take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err)
 {
     int code = pqi_take_struct(own, sizeof *own, o, "PQR_TX", err);
-    if (code == PQR_OK && (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
+    if (code == PQR_OK &&
+        (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
         code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
     if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
         code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);

@@ -81,10 +81,11 @@ static int take_stamp(struct fleet *f, struct pqi_shard *s, int group, const pqr
     int64_t version = strtoll(value(res, 3), NULL, 10);
     bool other_fleet = f->id[0] != '\0' && strcmp(f->id, fleet) != 0;
     if (other_fleet || shard != s->number) {
-        int code = pqi_err(err, PQR_E_WRONG_SHARD,
-                           "%s is stamped as shard %d of fleet \"%s\", not as shard %d of fleet \"%s\": "
-                           "nothing was written; correct its URL, or DATABASE_FLEET_ID",
-                           s->name, shard, fleet, s->number, other_fleet ? f->id : fleet);
+        int code = pqi_err(
+            err, PQR_E_WRONG_SHARD,
+            "%s is stamped as shard %d of fleet \"%s\", not as shard %d of fleet \"%s\": "
+            "nothing was written; correct its URL, or DATABASE_FLEET_ID",
+            s->name, shard, fleet, s->number, other_fleet ? f->id : fleet);
         if (err)
             err->shard = s->number;
         return code;
@@ -103,10 +104,11 @@ static int take_stamp(struct fleet *f, struct pqi_shard *s, int group, const pqr
 static int read_stamp(struct fleet *f, struct pqi_shard *s, int group, int64_t deadline_ms,
                       pqr_error *err)
 {
-    const pqr_query q = {.size = sizeof q,
-                         .level = PQR_LEVEL_PRIMARY,
-                         .name = "read stamp",
-                         .sql = "select fleet, shard, shards, map_version, map from pqrouter.stamp"};
+    const pqr_query q = {
+        .size = sizeof q,
+        .level = PQR_LEVEL_PRIMARY,
+        .name = "read stamp",
+        .sql = "select fleet, shard, shards, map_version, map from pqrouter.stamp"};
     pqr_error own;
     pqr_result *res = NULL;
     int code = one_statement(s, deadline_ms, false, &q, &res, &own);
@@ -152,7 +154,8 @@ static int create_schema(struct pqr_tx *tx, pqr_error *err)
 {
     int code = PQR_OK;
     for (size_t i = 0; i < sizeof schema_sql / sizeof *schema_sql && code == PQR_OK; i++) {
-        const pqr_query q = {.size = sizeof q, .name = "create schema pqrouter", .sql = schema_sql[i]};
+        const pqr_query q = {
+            .size = sizeof q, .name = "create schema pqrouter", .sql = schema_sql[i]};
         code = pqi_tx_exec(tx, &q, NULL, err);
     }
     return code;
@@ -162,12 +165,13 @@ static int insert_stamp(struct pqr_tx *tx, const struct fleet *f, int number, pq
 {
     const pqr_param params[] = {PQR_TEXT(f->id), PQR_INT32(number), PQR_INT32(f->shards),
                                 PQR_INT64(f->version), PQR_TEXT(f->map)};
-    const pqr_query q = {.size = sizeof q,
-                         .name = "write stamp",
-                         .sql = "insert into pqrouter.stamp (fleet, shard, shards, map_version, map)"
-                                " values ($1, $2, $3, $4, $5)",
-                         .params = params,
-                         .nparams = 5};
+    const pqr_query q = {
+        .size = sizeof q,
+        .name = "write stamp",
+        .sql = "insert into pqrouter.stamp (fleet, shard, shards, map_version, map)"
+               " values ($1, $2, $3, $4, $5)",
+        .params = params,
+        .nparams = 5};
     return pqi_tx_exec(tx, &q, NULL, err);
 }
 
@@ -209,28 +213,30 @@ static void say(pqr_progress_fn *progress, void *arg, const char *format, ...)
         progress(arg, text);
 }
 
-static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms, pqr_progress_fn *progress,
-                     void *arg, pqr_error *err)
+static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
+                     pqr_progress_fn *progress, void *arg, pqr_error *err)
 {
     bool fresh = f->version == 0;
     int code = fresh ? first_map(f, db, err) : PQR_OK;
     for (int i = 0; i < db->ngroups && code == PQR_OK; i++) {
         struct pqi_shard *s = &db->shards[i];
         if (f->stamped[i]) {
-            say(progress, arg, "%s is stamped already: fleet %s, map version %" PRId64, s->name, f->id,
-                f->version);
+            say(progress, arg, "%s is stamped already: fleet %s, map version %" PRId64, s->name,
+                f->id, f->version);
             continue;
         }
         code = stamp(s, f, deadline_ms, err);
         if (code == PQR_OK)
             say(progress, arg, "%s is stamped: fleet %s, map version %" PRId64 "%s", s->name, f->id,
-                f->version, fresh || i >= db->nshards ? "" : "; it owns no slots until some are moved to it");
+                f->version,
+                fresh || i >= db->nshards ? "" : "; it owns no slots until some are moved to it");
         pqi_shard_look_again(s);
     }
     return code;
 }
 
-int pqi_init(struct pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void *arg, pqr_error *err)
+int pqi_init(struct pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void *arg,
+             pqr_error *err)
 {
     struct fleet f;
     int code = read_fleet(&f, db, timeout_ms, err);
@@ -259,7 +265,8 @@ static char *sql_of(const struct pqi_shard *s, const struct fleet *f)
     pqi_buf_format(&b, "-- %s: run this once on its primary, %s\nbegin;\n", s->name, t->shown);
     for (size_t i = 0; i < sizeof schema_sql / sizeof *schema_sql; i++)
         pqi_buf_format(&b, "%s;\n", schema_sql[i]);
-    pqi_buf_text(&b, "insert into pqrouter.stamp (fleet, shard, shards, map_version, map) values (");
+    pqi_buf_text(&b,
+                 "insert into pqrouter.stamp (fleet, shard, shards, map_version, map) values (");
     add_literal(&b, f->id);
     pqi_buf_format(&b, ", %d, %d, %" PRId64 ", ", s->number, f->shards, f->version);
     add_literal(&b, f->map);

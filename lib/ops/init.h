@@ -7,7 +7,8 @@
 
 #include <pqrouter/admin.h>
 
-int pqi_init(struct pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void *arg, pqr_error *err);
+int pqi_init(struct pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void *arg,
+             pqr_error *err);
 int pqi_init_sql(struct pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err);
 int pqi_pin(struct pqr *db, const void *tenant, size_t len, int shard, int64_t timeout_ms,
             pqr_error *err);

@@ -15,7 +15,7 @@ struct pqi_candidate {
     bool is_primary; /* the shard's primary, not merely out of recovery */
     bool is_replica; /* in recovery, of this shard's system identifier */
     bool stamp_ok;
-    bool tried;      /* this call already failed there */
+    bool tried; /* this call already failed there */
     struct pqi_lag lag;
     uint32_t timeline;
     uint64_t replayed;
@@ -33,17 +33,17 @@ struct pqi_need {
 
 enum pqi_why {
     PQI_WHY_OK,
-    PQI_WHY_UNKNOWN,    /* not looked at yet */
+    PQI_WHY_UNKNOWN, /* not looked at yet */
     PQI_WHY_DOWN,
     PQI_WHY_SUSPECT,
-    PQI_WHY_ROLE,       /* claims to be a primary, but is not the shard's, or another system */
+    PQI_WHY_ROLE, /* claims to be a primary, but is not the shard's, or another system */
     PQI_WHY_STAMP,
     PQI_WHY_LAG_UNKNOWN,
     PQI_WHY_LAG_BYTES,
     PQI_WHY_LAG_MS,
-    PQI_WHY_NOT_SEEN,   /* behind what the session has seen */
+    PQI_WHY_NOT_SEEN, /* behind what the session has seen */
     PQI_WHY_TRIED,
-    PQI_WHY_NOT_ASKED   /* the level or the preference asks for the other role */
+    PQI_WHY_NOT_ASKED /* the level or the preference asks for the other role */
 };
 
 /* Why this node does or does not serve the read, its role's turn apart. */

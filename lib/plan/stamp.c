@@ -19,10 +19,11 @@ static int check_unstamped(const struct pqi_stamp_expected *e, bool write, pqr_e
     char name[32];
     const char *what = call_it(e->shard, name, sizeof name);
     if (e->fleet)
-        return pqi_err(err, PQR_E_UNSTAMPED,
-                       "%s is not stamped, and DATABASE_FLEET_ID expects fleet \"%s\": run pqrouter "
-                       "init, or apply the SQL of pqrouter init --sql",
-                       what, e->fleet);
+        return pqi_err(
+            err, PQR_E_UNSTAMPED,
+            "%s is not stamped, and DATABASE_FLEET_ID expects fleet \"%s\": run pqrouter "
+            "init, or apply the SQL of pqrouter init --sql",
+            what, e->fleet);
     if (write && e->shards >= 2 && e->shard != PQI_STAMP_CONTROL)
         return pqi_err(err, PQR_E_UNSTAMPED,
                        "%s is not stamped: run pqrouter init, or apply the SQL of pqrouter init "
@@ -36,20 +37,24 @@ static int check_read(const struct pqi_stamp *s, const struct pqi_stamp_expected
     char name[32], other[32];
     const char *what = call_it(e->shard, name, sizeof name);
     if (e->fleet && strcmp(e->fleet, s->fleet) != 0)
-        return pqi_err(err, PQR_E_WRONG_SHARD,
-                       "the database configured as %s is stamped as fleet \"%s\", not \"%s\": correct "
-                       "its URL or DATABASE_FLEET_ID",
-                       what, s->fleet, e->fleet);
+        return pqi_err(
+            err, PQR_E_WRONG_SHARD,
+            "the database configured as %s is stamped as fleet \"%s\", not \"%s\": correct "
+            "its URL or DATABASE_FLEET_ID",
+            what, s->fleet, e->fleet);
     if (s->shard != e->shard)
-        return pqi_err(err, PQR_E_WRONG_SHARD,
-                       "the database configured as %s is stamped as %s of fleet \"%s\": correct its "
-                       "URL",
-                       what, call_it(s->shard, other, sizeof other), s->fleet);
-    if (e->shards < s->shards && e->shard != PQI_STAMP_CONTROL && !(e->shards == 0 && s->shards == 1))
-        return pqi_err(err, PQR_E_MAP,
-                       "the shard map has %d shards, but DATABASE_SHARD_COUNT is %d: shards that own "
-                       "tenants must be configured",
-                       s->shards, e->shards);
+        return pqi_err(
+            err, PQR_E_WRONG_SHARD,
+            "the database configured as %s is stamped as %s of fleet \"%s\": correct its "
+            "URL",
+            what, call_it(s->shard, other, sizeof other), s->fleet);
+    if (e->shards < s->shards && e->shard != PQI_STAMP_CONTROL &&
+        !(e->shards == 0 && s->shards == 1))
+        return pqi_err(
+            err, PQR_E_MAP,
+            "the shard map has %d shards, but DATABASE_SHARD_COUNT is %d: shards that own "
+            "tenants must be configured",
+            s->shards, e->shards);
     return PQR_OK;
 }
 
@@ -63,10 +68,11 @@ int pqi_stamp_check(const struct pqi_stamp *stamp, const struct pqi_stamp_expect
     case PQI_STAMP_NONE:
         return check_unstamped(expected, write, err);
     case PQI_STAMP_DENIED:
-        return pqi_err(err, PQR_E_WRONG_SHARD,
-                       "%s: no right to read its stamp: grant usage on schema pqrouter and select on "
-                       "pqrouter.stamp to this role",
-                       call_it(expected->shard, name, sizeof name));
+        return pqi_err(
+            err, PQR_E_WRONG_SHARD,
+            "%s: no right to read its stamp: grant usage on schema pqrouter and select on "
+            "pqrouter.stamp to this role",
+            call_it(expected->shard, name, sizeof name));
     case PQI_STAMP_READ:
         return check_read(stamp, expected, err);
     }

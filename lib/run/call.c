@@ -99,7 +99,8 @@ static void end_unsent(struct pqi_call *c, const char *doing)
         pqi_err(&c->err, PQR_E_CLOSED, "the router was closed while the call was %s", doing);
     } else {
         pqi_count(c->db, deadlines);
-        pqi_err(&c->err, PQR_E_DEADLINE, "the deadline passed after %lld ms, while %s: nothing was sent",
+        pqi_err(&c->err, PQR_E_DEADLINE,
+                "the deadline passed after %lld ms, while %s: nothing was sent",
                 (long long)spent_ms(c), doing);
     }
     end_with_error(c);
@@ -173,7 +174,8 @@ static void place_anew(struct pqi_call *c, const char *why)
     pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
     if (now >= c->hope_until_ns) {
-        pqi_err(&c->err, c->write ? PQR_E_NO_PRIMARY : PQR_E_CONNECT, "%s: %s", c->node->target->name, why);
+        pqi_err(&c->err, c->write ? PQR_E_NO_PRIMARY : PQR_E_CONNECT, "%s: %s",
+                c->node->target->name, why);
         end_with_error(c);
         return;
     }
@@ -416,19 +418,24 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
                      int statement)
 {
     char name[80];
-    int code = aborted(c) && f->timed_out && !(c->effects && f->given) ? PQR_E_CLOSED
-                                                                    : pqi_fate_code(f, fate, c->effects);
+    int code = aborted(c) && f->timed_out && !(c->effects && f->given)
+                   ? PQR_E_CLOSED
+                   : pqi_fate_code(f, fate, c->effects);
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
-    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER : pqi_fate_retry(fate, c->effects));
+    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
+                                                     : pqi_fate_retry(fate, c->effects));
     if (statement >= 0)
         pqi_answer_tell(&c->conn->answers[statement], &c->err);
     else if (f->timed_out)
-        pqi_err_add(&c->err, aborted(c) ? "the router was closed before an answer came"
-                                        : "no answer in %lld ms", (long long)spent_ms(c));
+        pqi_err_add(&c->err,
+                    aborted(c) ? "the router was closed before an answer came"
+                               : "no answer in %lld ms",
+                    (long long)spent_ms(c));
     else
         pqi_err_add(&c->err, "the connection was lost: %s", c->conn->trouble.text);
     if (code == PQR_E_UNKNOWN)
-        pqi_err_add(&c->err, "; the write was sent and may have happened: look before doing it again");
+        pqi_err_add(&c->err,
+                    "; the write was sent and may have happened: look before doing it again");
     if (code == PQR_E_READ_ONLY)
         pqi_err_add(&c->err, c->unit ? "; it was sent as a read: send it with pqr_write"
                                      : "; the transaction is read only");
@@ -567,7 +574,8 @@ static void pause_late(struct pqi_call *c)
 
 static bool on_conn(const struct pqi_call *c)
 {
-    return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE || c->state == PQI_CALL_RUN;
+    return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE ||
+           c->state == PQI_CALL_RUN;
 }
 
 static int64_t soonest(int64_t a, int64_t b)

@@ -12,17 +12,17 @@ struct pqi_call {
     /* Set before pqi_call_run, by pqi_call_init and the caller: */
     struct pqr *db;
     struct pqr_session *session;
-    bool write;            /* needs the primary */
-    bool effects;          /* may have happened when its answer is lost */
-    enum pqr_level level;  /* reads */
+    bool write;           /* needs the primary */
+    bool effects;         /* may have happened when its answer is lost */
+    enum pqr_level level; /* reads */
     const struct pqi_stmt *stmts;
     int n;
-    int first, count;      /* which of them are the caller's */
-    int position;          /* which one tells the server's position; -1: none */
-    bool keep;             /* leaves the connection in `conn` when it succeeds */
-    bool unit;             /* may be run again as a whole; false: a part of a transaction */
-    const char *name;      /* labels it in errors and the log; NULL: none */
-    int64_t until_ns;      /* its deadline */
+    int first, count; /* which of them are the caller's */
+    int position;     /* which one tells the server's position; -1: none */
+    bool keep;        /* leaves the connection in `conn` when it succeeds */
+    bool unit;        /* may be run again as a whole; false: a part of a transaction */
+    const char *name; /* labels it in errors and the log; NULL: none */
+    int64_t until_ns; /* its deadline */
 
     /* The outcome: */
     pqr_error err;

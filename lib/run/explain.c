@@ -36,7 +36,8 @@ static void explain_read(struct pqi_shard *s, pqr_route *out)
         enum pqi_why w = pqi_judge(&c[i], &need);
         const char *reason = pqi_why_text(w, &c[i], &need, text, sizeof text);
         if (w == PQI_WHY_OK)
-            reason = i == chosen ? (c[i].is_primary ? "the primary, for want of a replica" : "its turn")
+            reason = i == chosen
+                         ? (c[i].is_primary ? "the primary, for want of a replica" : "its turn")
                      : c[i].is_primary ? "the primary: only for want of a replica"
                                        : "eligible, another's turn";
         pqi_buf_format(&why, "%s%s: %s", i ? "; " : "", s->nodes[i].target->name, reason);

@@ -10,10 +10,11 @@ int pqi_gate_pid(const struct pqr *db, pqr_error *err)
     pid_t pid = atomic_load_explicit(&db->pid, memory_order_relaxed);
     if (pid == 0 || pid == getpid())
         return PQR_OK;
-    return pqi_err(err, PQR_E_FORKED,
-                   "this router was used by process %ld before fork(): call pqr_open in the child, or "
-                   "fork before the first use",
-                   (long)pid);
+    return pqi_err(
+        err, PQR_E_FORKED,
+        "this router was used by process %ld before fork(): call pqr_open in the child, or "
+        "fork before the first use",
+        (long)pid);
 }
 
 int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)

@@ -122,8 +122,8 @@ int pqi_router_health(struct pqr *db, pqr_node_health *out, size_t cap, size_t e
             struct pqi_node *node = &db->shards[i].nodes[j];
             pqr_node_health h = {.shard = db->shards[i].number};
             pqi_copy_text(h.node, sizeof h.node, node->target->name);
-            snprintf(h.address, sizeof h.address, "%s:%s/%s", node->target->host, node->target->port,
-                     node->target->dbname ? node->target->dbname : "");
+            snprintf(h.address, sizeof h.address, "%s:%s/%s", node->target->host,
+                     node->target->port, node->target->dbname ? node->target->dbname : "");
             tell_knowledge(&db->shards[i], j, &h);
             tell_pool(node, &h);
             memcpy((char *)out + n * each, &h, each < sizeof h ? each : sizeof h);

@@ -20,7 +20,8 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
     if (!pg) {
         pqi_mem_free(loan);
         c->keep = false;
-        return pqi_err(err, PQR_E_NOMEM, "%s: the connection cannot be lent", c->node->target->name);
+        return pqi_err(err, PQR_E_NOMEM, "%s: the connection cannot be lent",
+                       c->node->target->name);
     }
     c->conn->tainted = true;
     *loan = (struct loan){.node = c->node, .conn = c->conn, .pg = pg};

@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #define PRIMARY_HEAD_START_MS 50
-#define FIRST_ROUNDS 4        /* at the start, rounds follow quickly until lags are known */
+#define FIRST_ROUNDS 4 /* at the start, rounds follow quickly until lags are known */
 #define FIRST_ROUNDS_MS 15
-#define LOOK_AGAIN_MS 20      /* rounds that calls ask for are at least this far apart */
+#define LOOK_AGAIN_MS 20 /* rounds that calls ask for are at least this far apart */
 #define SWEEP_MS 500
 
 /* What an epoll event points at. */
@@ -34,12 +34,12 @@ struct pqi_probe {
     struct watch watch;
     struct pqi_node *node;
     struct pqi_conn *conn;
-    bool own_slot; /* the monitor keeps a connection of its own in this pool */
-    bool wants_conn; /* waits for the pool */
+    bool own_slot;       /* the monitor keeps a connection of its own in this pool */
+    bool wants_conn;     /* waits for the pool */
     bool watches_lookup; /* the descriptor watched is its name's look-up */
     enum { ASKED_NOTHING, ASKED_SELF, ASKED_MAP } asked;
     int64_t asked_ns, until_ns;
-    int64_t answered_ns;       /* ASKED_MAP: what was seen before, told when the map is in */
+    int64_t answered_ns; /* ASKED_MAP: what was seen before, told when the map is in */
     struct pqi_sighting seen;
 };
 
@@ -137,7 +137,8 @@ static void watch(struct pqi_monitor *m, struct pqi_probe *p)
     if (p->watch.fd >= 0 && (p->watch.fd != fd || p->watches_lookup != lookup))
         unwatch(m, p);
     short events = pqi_conn_events(p->conn);
-    struct epoll_event ev = {.events = (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u),
+    struct epoll_event ev = {.events = (events & POLLIN ? EPOLLIN : 0u) |
+                                       (events & POLLOUT ? EPOLLOUT : 0u),
                              .data.ptr = &p->watch};
     if (epoll_ctl(m->epoll, EPOLL_CTL_MOD, fd, &ev) != 0)
         epoll_ctl(m->epoll, EPOLL_CTL_ADD, fd, &ev);
@@ -254,7 +255,8 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     if (!p->own_slot)
         taken = pqi_pool_take_for_monitor(&p->node->pool, &p->conn);
     p->wants_conn = taken == PQI_TAKE_WAIT;
-    if (taken == PQI_TAKE_CONN && (pqi_conn_outdated(p->node, p->conn) || pqi_conn_stale(p->conn))) {
+    if (taken == PQI_TAKE_CONN &&
+        (pqi_conn_outdated(p->node, p->conn) || pqi_conn_stale(p->conn))) {
         pqi_conn_give_up(p->node, p->conn);
         p->conn = NULL;
         p->wants_conn = true;
@@ -302,7 +304,8 @@ static bool lags_unknown(struct pqi_shard *s)
     bool unknown = false;
     for (int i = 0; i < s->n; i++) {
         const struct pqi_known *k = &s->nodes[i].known;
-        unknown |= k->report.state == PQR_NODE_UP && k->report.role == PQR_ROLE_REPLICA && k->lag.ms < 0;
+        unknown |= k->report.state == PQR_NODE_UP && k->report.role == PQR_ROLE_REPLICA &&
+                   k->lag.ms < 0;
     }
     return unknown;
 }

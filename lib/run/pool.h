@@ -19,16 +19,16 @@ struct pqi_ticket {
 
 struct pqi_pool {
     pthread_mutex_t lock;
-    int limit;          /* connections at most, the monitor's included */
+    int limit; /* connections at most, the monitor's included */
     int64_t queue_limit;
-    int slots;          /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int slots; /* taken: opening, in use, idle, parting, or kept for the monitor */
     int nidle;
     int nwaiting;
-    struct pqi_link idle;    /* the one used last comes last, and is used first */
-    struct pqi_link waiting; /* tickets, first come first served */
-    bool monitor_waits;      /* only where the monitor has no connection of its own */
-    bool monitor_turn;       /* what is free now is kept for it */
-    int monitor_flag;        /* how to wake it */
+    struct pqi_link idle;        /* the one used last comes last, and is used first */
+    struct pqi_link waiting;     /* tickets, first come first served */
+    bool monitor_waits;          /* only where the monitor has no connection of its own */
+    bool monitor_turn;           /* what is free now is kept for it */
+    int monitor_flag;            /* how to wake it */
     _Atomic uint64_t generation; /* connections born before are not used again */
     bool closed;
 };

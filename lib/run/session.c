@@ -49,8 +49,9 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
     else
         shard = pqi_map_place(s->db, s->tenant ? s->tenant : "", s->tenant_len, map_version, NULL);
     if (!shard) {
-        pqi_err(err, PQR_E_MAP,
-                "the tenant's shard is not configured: DATABASE_SHARD_COUNT is below the shard map's");
+        pqi_err(
+            err, PQR_E_MAP,
+            "the tenant's shard is not configured: DATABASE_SHARD_COUNT is below the shard map's");
         return NULL;
     }
     if (shard != s->shard) {

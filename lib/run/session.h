@@ -9,7 +9,7 @@ struct pqr_session {
     char *tenant; /* NULL: none */
     size_t tenant_len;
     bool control;
-    int64_t deadline_ms; /* INT64_MAX: none */
+    int64_t deadline_ms;         /* INT64_MAX: none */
     struct pqi_shard *fixed;     /* this shard, whatever the map says; NULL: the tenant's */
     struct pqi_node *fixed_node; /* this server, whatever its role; NULL: as placed */
     bool stamping;               /* the stamp is what it is about: not checked */

@@ -109,16 +109,18 @@ static void follow(struct pqi_shard *s, struct news *news)
     struct pqi_follow was = s->follow;
     s->follow = pqi_follow(reports, s->n, s->primary, s->timeline, s->system_id);
     if (s->follow.verdict == PQI_PRIMARY_DOUBT && was.verdict != PQI_PRIMARY_DOUBT)
-        tell(news, PQR_LOG_ERROR, "primary_doubt", "%s: writes are refused: %s claims to be primary%s%s",
-             s->name, s->nodes[s->follow.node].target->name,
+        tell(news, PQR_LOG_ERROR, "primary_doubt",
+             "%s: writes are refused: %s claims to be primary%s%s", s->name,
+             s->nodes[s->follow.node].target->name,
              s->follow.rival >= 0 ? " beside " : " on an older timeline than was seen before",
              s->follow.rival >= 0 ? s->nodes[s->follow.rival].target->name : "");
     if (s->follow.verdict != PQI_PRIMARY_IS)
         return;
     const struct pqi_known *k = &s->nodes[s->follow.node].known;
     if (s->follow.node != s->primary || k->report.timeline != s->timeline) {
-        tell(news, PQR_LOG_INFO, "primary_is", "%s: %s is primary, timeline %u (before: %s, timeline %u)",
-             s->name, s->nodes[s->follow.node].target->name, k->report.timeline,
+        tell(news, PQR_LOG_INFO, "primary_is",
+             "%s: %s is primary, timeline %u (before: %s, timeline %u)", s->name,
+             s->nodes[s->follow.node].target->name, k->report.timeline,
              s->primary >= 0 ? s->nodes[s->primary].target->name : "none", s->timeline);
         s->history.n = 0; /* positions of another timeline are no measure */
     }
@@ -209,10 +211,10 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
         set_state(node, PQI_SILENT, &news);
         break;
     case PQI_TROUBLE_NONE:
-    case PQI_TROUBLE_LOST:     /* one link ended: perhaps only that one. The monitor looks. */
+    case PQI_TROUBLE_LOST: /* one link ended: perhaps only that one. The monitor looks. */
     case PQI_TROUBLE_PROTOCOL:
     case PQI_TROUBLE_NOMEM:
-    case PQI_TROUBLE_FULL:     /* alive, and it has no room for another connection */
+    case PQI_TROUBLE_FULL: /* alive, and it has no room for another connection */
         break;
     case PQI_TROUBLE_NAME:
     case PQI_TROUBLE_REFUSED:
@@ -258,7 +260,8 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
             .is_primary = is_primary(s, i),
             .is_replica = k->report.role == PQR_ROLE_REPLICA &&
                           (s->system_id == 0 || k->report.system_id == s->system_id),
-            .stamp_ok = k->sightings > 0 && pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
+            .stamp_ok = k->sightings > 0 &&
+                        pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
             .tried = tried && tried[i],
             .lag = k->lag,
             .timeline = k->report.timeline,
@@ -307,8 +310,8 @@ static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_err
                       : "no server answers as its primary",
                 pqi_buf_str(&b));
     else if (e->need.preference == PQI_PREFER_REPLICA)
-        pqi_err(err, PQR_E_NO_REPLICA, "%s: no replica may serve this read: %s", pqi_shard_called(s),
-                pqi_buf_str(&b));
+        pqi_err(err, PQR_E_NO_REPLICA, "%s: no replica may serve this read: %s",
+                pqi_shard_called(s), pqi_buf_str(&b));
     else
         pqi_err(err, all_down ? PQR_E_CONNECT : PQR_E_NO_PRIMARY,
                 "%s: no server may serve this read: %s", pqi_shard_called(s), pqi_buf_str(&b));
@@ -324,14 +327,16 @@ static bool node_hopeless(const struct pqi_shard *s, const struct pqi_node *node
     const struct pqi_known *k = &node->known;
     bool tls = k->trouble.kind == PQI_TROUBLE_TLS;
     if (tls || k->trouble.kind == PQI_TROUBLE_LOGIN) {
-        pqi_err(err, PQR_E_AUTH, "%s (%s): %s%s", node->target->name, node->target->shown,
-                k->trouble.text,
-                tls ? "; give its CA by sslrootcert=FILE in its URL, or accept this server knowingly "
-                      "by sslmode=require"
-                    : "");
+        pqi_err(
+            err, PQR_E_AUTH, "%s (%s): %s%s", node->target->name, node->target->shown,
+            k->trouble.text,
+            tls ? "; give its CA by sslrootcert=FILE in its URL, or accept this server knowingly "
+                  "by sslmode=require"
+                : "");
         if (err)
             snprintf(err->sqlstate, sizeof err->sqlstate, "%s", k->trouble.sqlstate);
-    } else if (k->sightings == 0 || pqi_stamp_check(&k->stamp, &s->expected, write, err) == PQR_OK) {
+    } else if (k->sightings == 0 ||
+               pqi_stamp_check(&k->stamp, &s->expected, write, err) == PQR_OK) {
         return false;
     }
     put_where(err, s, node);

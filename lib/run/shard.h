@@ -8,7 +8,7 @@
 /* What a call needs of a shard. */
 struct pqi_errand {
     bool write;
-    bool stamping; /* the stamp is what it is about: not checked */
+    bool stamping;        /* the stamp is what it is about: not checked */
     struct pqi_need need; /* reads */
     bool deal_session;    /* reads: dealt by session, else call by call */
     const bool *tried;    /* nodes where this call already failed; NULL: none */

@@ -10,8 +10,8 @@
 #include "../wire/ask.h"
 #include "pool.h"
 
-#include <stdatomic.h>
 #include <pqrouter/admin.h>
+#include <stdatomic.h>
 #include <sys/types.h>
 
 #define PQI_NODES_MAX 64 /* servers of one shard */
@@ -21,11 +21,11 @@ struct pqi_known {
     struct pqi_report report;
     struct pqi_stamp stamp;
     struct pqi_lag lag;
-    uint64_t lsn;          /* written or replayed, when it answered last */
-    int64_t seen_ns;       /* when that was; 0: never */
-    int64_t latency_us;    /* -1: not measured */
+    uint64_t lsn;       /* written or replayed, when it answered last */
+    int64_t seen_ns;    /* when that was; 0: never */
+    int64_t latency_us; /* -1: not measured */
     int sightings;
-    bool replaced;         /* a new connection met another server there: the monitor must too */
+    bool replaced; /* a new connection met another server there: the monitor must too */
     struct pqi_trouble trouble; /* why it is not UP */
 };
 
@@ -53,11 +53,11 @@ struct pqi_shard {
     bool in_use;          /* the monitor looks after it */
     bool settled;         /* every node was heard of once, or had its time */
     int64_t grace_until_ns;
-    int64_t round_due_ns;  /* when the monitor looks again */
+    int64_t round_due_ns; /* when the monitor looks again */
     struct pqi_follow follow;
-    int primary;           /* the last one beyond doubt; -1: none yet */
-    uint32_t timeline;     /* the highest of a primary */
-    uint64_t system_id;    /* 0: not known yet */
+    int primary;        /* the last one beyond doubt; -1: none yet */
+    uint32_t timeline;  /* the highest of a primary */
+    uint64_t system_id; /* 0: not known yet */
     uint64_t segment_bytes;
     struct pqi_history history;
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
@@ -66,10 +66,11 @@ struct pqi_shard {
 };
 
 /* Counters since the router opened. */
-#define PQI_COUNTERS(X)                                                                            \
-    X(reads) X(writes) X(transactions) X(batches) X(errors) X(retries) X(unknown) X(deadlines)     \
-    X(pool_timeouts) X(pool_full) X(connects) X(connects_failed) X(connections_lost) X(discarded)  \
-    X(fallback_reads) X(map_reloads)
+#define PQI_COUNTERS(X)                                                                  \
+    X(reads)                                                                             \
+    X(writes) X(transactions) X(batches) X(errors) X(retries) X(unknown) X(deadlines)    \
+        X(pool_timeouts) X(pool_full) X(connects) X(connects_failed) X(connections_lost) \
+            X(discarded) X(fallback_reads) X(map_reloads)
 struct pqi_counters {
 #define X(name) _Atomic uint64_t name;
     PQI_COUNTERS(X)
@@ -77,7 +78,7 @@ struct pqi_counters {
 };
 
 struct pqr {
-    _Atomic int refs; /* the application's, and one a session */
+    _Atomic int refs;  /* the application's, and one a session */
     _Atomic pid_t pid; /* of the process that used it first; 0: not used yet */
     struct pqi_options *options;
     struct pqi_log log;
@@ -86,7 +87,7 @@ struct pqr {
     int ngroups; /* nshards, plus one with a control database */
 
     pthread_mutex_t map_lock;
-    struct pqi_map *map;       /* replaced whole; read under the lock */
+    struct pqi_map *map; /* replaced whole; read under the lock */
 
     struct pqi_monitor *monitor;
     int monitor_flag; /* set: the monitor looks what is due */
@@ -94,17 +95,16 @@ struct pqr {
 
     pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the start of the monitor */
     pthread_cond_t empty;
-    _Atomic int inside;        /* calls in flight */
-    _Atomic bool draining;     /* nothing new begins; open transactions go on */
-    _Atomic bool closing;      /* nothing enters any more */
-    _Atomic bool aborting;     /* every call ends now */
-    int abort_flag;            /* readable when it is so */
+    _Atomic int inside;    /* calls in flight */
+    _Atomic bool draining; /* nothing new begins; open transactions go on */
+    _Atomic bool closing;  /* nothing enters any more */
+    _Atomic bool aborting; /* every call ends now */
+    int abort_flag;        /* readable when it is so */
     struct pqi_link open_txs;
 
     struct pqi_counters counters;
 };
 
-#define pqi_count(db, name) \
-    atomic_fetch_add_explicit(&(db)->counters.name, 1, memory_order_relaxed)
+#define pqi_count(db, name) atomic_fetch_add_explicit(&(db)->counters.name, 1, memory_order_relaxed)
 
 #endif

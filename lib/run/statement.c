@@ -20,7 +20,8 @@ static int check_query(const pqr_query *q, enum pqi_place place, pqr_error *err)
     char why[256];
     int code = pqi_sql_check(q->sql, err);
     if (code == PQR_OK && pqi_guard(q->sql, place, why, sizeof why) == PQI_REFUSE)
-        code = pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "", q->name ? ": " : "", why);
+        code = pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "", q->name ? ": " : "",
+                       why);
     return code;
 }
 
@@ -48,14 +49,16 @@ static int take_result(struct pqi_call *c, int i, enum pqi_place place, pqr_resu
     const char *tag = pqi_answer_tag(&c->conn->answers[i]);
     if (!pqi_tag_allowed(tag, place)) {
         c->conn->tainted = true;
-        return pqi_err(err, PQR_E_USAGE, "%s: a statement that answers %s is not a read: send it with "
-                       "pqr_write or in a transaction", c->node->target->name, tag);
+        return pqi_err(err, PQR_E_USAGE,
+                       "%s: a statement that answers %s is not a read: send it with "
+                       "pqr_write or in a transaction",
+                       c->node->target->name, tag);
     }
     *out = pqi_result_new(pqi_conn_take(c->conn, i), c->node->target->name);
     if (*out)
         return PQR_OK;
-    pqi_err(err, PQR_E_NOMEM, c->effects ? "the write is done; no memory for its result"
-                                         : "no memory for a result");
+    pqi_err(err, PQR_E_NOMEM,
+            c->effects ? "the write is done; no memory for its result" : "no memory for a result");
     if (err && c->effects)
         err->retry = PQR_RETRY_NEVER;
     return PQR_E_NOMEM;

@@ -23,7 +23,8 @@ static const char *const begin_sql[3][2] = {
     [PQR_SERIALIZABLE] = {"begin isolation level serializable read write",
                           "begin isolation level serializable read only"},
 };
-static const char begin_deferrable_sql[] = "begin isolation level serializable read only deferrable";
+static const char begin_deferrable_sql[] =
+    "begin isolation level serializable read only deferrable";
 
 static bool serialization_failure(const char *sqlstate)
 {
@@ -87,7 +88,8 @@ void pqi_tx_rollback_all(struct pqr_session *s)
         pqi_tx_rollback(pqi_container(s->txs.next, struct pqr_tx, of_session));
 }
 
-int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out, pqr_error *err)
+int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
+                 pqr_error *err)
 {
     struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
     if (!tx)
@@ -104,7 +106,10 @@ int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx *
     if (err)
         *err = c.err;
     if (code == PQR_OK) {
-        *tx = (struct pqr_tx){.session = s, .node = c.node, .conn = c.conn, .read_only = o->read_only,
+        *tx = (struct pqr_tx){.session = s,
+                              .node = c.node,
+                              .conn = c.conn,
+                              .read_only = o->read_only,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms};
         pqi_list_append(&s->txs, &tx->of_session);
@@ -274,8 +279,8 @@ static bool worth_again(const pqr_error *e)
            serialization_failure(e->sqlstate);
 }
 
-static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
-                         pqr_error *err)
+static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work,
+                         void *arg, pqr_error *err)
 {
     struct pqr_tx *tx;
     int code = pqi_tx_begin(s, o, &tx, err);
@@ -295,7 +300,8 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
     pqr_error own;
     err = err ? err : &own;
     pqr_tx_options left = *o;
-    int64_t until = pqi_after_ms(pqi_now_ns(), o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
+    int64_t until = pqi_after_ms(pqi_now_ns(),
+                                 o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
     for (int again = 0;; again++) {
         int64_t now = pqi_now_ns();
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;

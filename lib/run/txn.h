@@ -12,11 +12,12 @@ struct pqr_tx {
     bool read_only;
     int32_t isolation;
     int64_t deadline_ms;
-    bool lost;             /* the connection went away: nothing of it happened */
-    char sqlstate[8];      /* of its first failure; "": none */
+    bool lost;        /* the connection went away: nothing of it happened */
+    char sqlstate[8]; /* of its first failure; "": none */
 };
 
-int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out, pqr_error *err);
+int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
+                 pqr_error *err);
 int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
 int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err);
 void pqi_tx_rollback(struct pqr_tx *tx);

@@ -42,7 +42,8 @@ const char pqi_ask_position_sql[] =
 void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 {
     char pins[256];
-    int len = snprintf(pins, sizeof pins, "select pg_catalog.set_config('DateStyle', 'ISO', false)");
+    int len = snprintf(pins, sizeof pins,
+                       "select pg_catalog.set_config('DateStyle', 'ISO', false)");
     if (statement_timeout_ms > 0)
         snprintf(pins + len, sizeof pins - (size_t)len,
                  ", pg_catalog.set_config('statement_timeout', '%" PRId64 "ms', false)",
@@ -190,7 +191,8 @@ int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err)
 {
     const PGresult *r = c->answers[0].pg;
     if (c->answers[0].state != PQI_ANSWER_OK || PQntuples(r) != 1)
-        return pqi_err(err, PQR_E_MAP, "the shard map cannot be read: %s", error_text(&c->answers[0]));
+        return pqi_err(err, PQR_E_MAP, "the shard map cannot be read: %s",
+                       error_text(&c->answers[0]));
     struct pqi_map *map;
     int code = pqi_map_parse(&map, text(r, 1), err);
     if (code != PQR_OK)

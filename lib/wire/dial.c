@@ -14,18 +14,12 @@
 static const struct fixed {
     const char *key, *value;
 } fixed[] = {
-    {"client_encoding", "UTF8"},
-    {"gssencmode", "disable"},
-    {"target_session_attrs", "any"},
-    {"load_balance_hosts", "disable"},
-    {"channel_binding", "prefer"},
-    {"ssl_min_protocol_version", "TLSv1.2"},
-    {"sslcompression", "0"},
-    {"sslsni", "1"},
-    {"krbsrvname", "postgres"},
-    {"keepalives", "1"},
-    {"keepalives_idle", "10"},
-    {"keepalives_interval", "5"},
+    {"client_encoding", "UTF8"},     {"gssencmode", "disable"},
+    {"target_session_attrs", "any"}, {"load_balance_hosts", "disable"},
+    {"channel_binding", "prefer"},   {"ssl_min_protocol_version", "TLSv1.2"},
+    {"sslcompression", "0"},         {"sslsni", "1"},
+    {"krbsrvname", "postgres"},      {"keepalives", "1"},
+    {"keepalives_idle", "10"},       {"keepalives_interval", "5"},
     {"keepalives_count", "3"},
 };
 

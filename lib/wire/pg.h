@@ -24,9 +24,9 @@ enum pqi_conn_state { PQI_RESOLVING, PQI_CONNECTING, PQI_IDLE, PQI_BUSY, PQI_DEA
 struct pqi_stmt {
     const char *sql;
     struct pqi_params *params; /* NULL: none */
-    bool binary;                     /* the result in binary form */
-    bool sync;                       /* ends its segment */
-    bool alone;                      /* acts without waiting for its Sync (VACUUM, CALL …) */
+    bool binary;               /* the result in binary form */
+    bool sync;                 /* ends its segment */
+    bool alone;                /* acts without waiting for its Sync (VACUUM, CALL …) */
 };
 
 /* What came back for a statement. */
@@ -34,7 +34,7 @@ struct pqi_answer {
     enum {
         PQI_UNANSWERED, /* nothing yet, or the connection was lost first */
         PQI_ANSWER_OK,
-        PQI_ANSWER_ERROR, /* this one failed */
+        PQI_ANSWER_ERROR,  /* this one failed */
         PQI_ANSWER_SKIPPED /* another one of its segment failed first: it did not run */
     } state;
     bool acknowledged; /* its segment's Sync came, and no statement of the segment failed */
@@ -45,10 +45,10 @@ struct pqi_answer {
 struct pqi_trouble {
     enum pqi_trouble_kind {
         PQI_TROUBLE_NONE,
-        PQI_TROUBLE_NAME,     /* the name could not be resolved */
-        PQI_TROUBLE_REFUSED,  /* nobody listens, no route */
+        PQI_TROUBLE_NAME,    /* the name could not be resolved */
+        PQI_TROUBLE_REFUSED, /* nobody listens, no route */
         PQI_TROUBLE_TIMEOUT,
-        PQI_TROUBLE_LOGIN,    /* password, role, database, pg_hba.conf */
+        PQI_TROUBLE_LOGIN, /* password, role, database, pg_hba.conf */
         PQI_TROUBLE_TLS,
         PQI_TROUBLE_FULL,     /* 53300: max_connections reached */
         PQI_TROUBLE_NOT_NOW,  /* 57P03: starting up, shutting down */

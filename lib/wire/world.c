@@ -37,7 +37,8 @@ uint64_t pqi_random(void)
         uint64_t unset = 0;
         atomic_compare_exchange_strong(&state, &unset, seed | 1);
     }
-    uint64_t z = atomic_fetch_add_explicit(&state, UINT64_C(0x9E3779B97F4A7C15), memory_order_relaxed);
+    uint64_t z = atomic_fetch_add_explicit(&state, UINT64_C(0x9E3779B97F4A7C15),
+                                           memory_order_relaxed);
     z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
     return z ^ z >> 31;

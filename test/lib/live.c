@@ -43,7 +43,8 @@ void live_ok(int code, const pqr_error *err, const char *what, const char *file,
     _fail(file, line);
 }
 
-void live_fails(int wanted, int code, const pqr_error *err, const char *what, const char *file, int line)
+void live_fails(int wanted, int code, const pqr_error *err, const char *what, const char *file,
+                int line)
 {
     if (code == wanted && err->code == wanted && err->message[0] != '\0')
         return;
@@ -149,7 +150,8 @@ void fleet(const char *format, ...)
     vsnprintf(verb, sizeof verb, format, args);
     va_end(args);
     const char *script = getenv("FLEET");
-    snprintf(command, sizeof command, "python3 %s %s >/dev/null", script ? script : "test/fleet.py", verb);
+    snprintf(command, sizeof command, "python3 %s %s >/dev/null", script ? script : "test/fleet.py",
+             verb);
     int status = system(command);
     if (status != 0)
         fail_msg("%s: exit status %d", command, WEXITSTATUS(status));
@@ -169,7 +171,8 @@ static const char *url_of(const char *node)
     if (replica > 0)
         snprintf(name + len, sizeof name - (size_t)len, "REPLICA_%d_URL", replica);
     else
-        snprintf(name + len, sizeof name - (size_t)len, "%sURL", strstr(name, "SHARD") ? "" : "PRIMARY_");
+        snprintf(name + len, sizeof name - (size_t)len, "%sURL",
+                 strstr(name, "SHARD") ? "" : "PRIMARY_");
     const char *url = getenv(name);
     if (!url)
         fail_msg("no %s for %s", name, node);

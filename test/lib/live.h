@@ -7,8 +7,8 @@
 #include <pqrouter/pqrouter.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include <cmocka.h>
 
@@ -39,13 +39,13 @@ long ask_number(const char *node, const char *format, ...) __attribute__((format
 const char *served_by(pqr *db, const char *tenant, int level);
 
 /* Waits until `condition` holds, at most `ms`; fails the test with its text otherwise. */
-#define EVENTUALLY(ms, condition)                                              \
-    do {                                                                       \
-        int64_t until_ = live_now_ms() + (ms);                                 \
-        while (!(condition) && live_now_ms() < until_)                         \
-            live_sleep_ms(5);                                                  \
-        if (!(condition))                                                      \
-            fail_msg("not within %d ms: %s", (int)(ms), #condition);           \
+#define EVENTUALLY(ms, condition)                                    \
+    do {                                                             \
+        int64_t until_ = live_now_ms() + (ms);                       \
+        while (!(condition) && live_now_ms() < until_)               \
+            live_sleep_ms(5);                                        \
+        if (!(condition))                                            \
+            fail_msg("not within %d ms: %s", (int)(ms), #condition); \
     } while (0)
 int64_t live_now_ms(void);
 void live_sleep_ms(int ms);
@@ -59,7 +59,8 @@ bool serves_reads(pqr *db, const char *node);
 #define FAILS(code, call) live_fails((code), (call), &live_error, #call, __FILE__, __LINE__)
 extern _Thread_local pqr_error live_error;
 void live_ok(int code, const pqr_error *err, const char *what, const char *file, int line);
-void live_fails(int wanted, int code, const pqr_error *err, const char *what, const char *file, int line);
+void live_fails(int wanted, int code, const pqr_error *err, const char *what, const char *file,
+                int line);
 
 /* A statement for its effect. */
 void run_write(pqr *db, const char *tenant, const char *sql);

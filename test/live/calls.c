@@ -20,7 +20,8 @@ static pqr_result *echo(pqr *db, const char *sql, const pqr_param *params, size_
 {
     pqr_session *s = live_session(db, "acme");
     pqr_result *res = NULL;
-    pqr_query q = {.size = sizeof q, .sql = sql, .params = params, .nparams = n, .binary_result = binary};
+    pqr_query q = {
+        .size = sizeof q, .sql = sql, .params = params, .nparams = n, .binary_result = binary};
     OK(pqr_read(s, &q, &res, &live_error));
     pqr_session_close(s);
     return res;
@@ -30,11 +31,14 @@ static void every_type_goes_there_and_back(void **state)
 {
     static const uint8_t uuid[16] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 255};
     const pqr_param params[] = {
-        PQR_NULL, PQR_TEXT("grüße"), PQR_TEXT_N("cut here", 3), PQR_BYTES("\0\1\xff", 3), PQR_BOOL(true),
-        PQR_INT32(INT32_MIN), PQR_INT64(INT64_MIN), PQR_FLOAT8(0.1), PQR_UUID(uuid), PQR_TIMESTAMPTZ(-1),
+        PQR_NULL,       PQR_TEXT("grüße"),    PQR_TEXT_N("cut here", 3), PQR_BYTES("\0\1\xff", 3),
+        PQR_BOOL(true), PQR_INT32(INT32_MIN), PQR_INT64(INT64_MIN),      PQR_FLOAT8(0.1),
+        PQR_UUID(uuid), PQR_TIMESTAMPTZ(-1),
     };
     for (int binary = 0; binary < 2; binary++) {
-        pqr_result *r = echo(*state, "select $1::text, $2::text, $3::text, $4, $5, $6, $7, $8, $9, $10", params, 10, binary);
+        pqr_result *r = echo(*state,
+                             "select $1::text, $2::text, $3::text, $4, $5, $6, $7, $8, $9, $10",
+                             params, 10, binary);
         int32_t i32;
         int64_t i64;
         double d;
@@ -73,10 +77,13 @@ static void arrays_go_there_whole(void **state)
     static const uint8_t nulls[] = {0, 1, 0};
     pqr_param with_null = PQR_INT64_ARRAY(numbers, 3);
     with_null.nulls = nulls;
-    const pqr_param params[] = {PQR_TEXT_ARRAY(texts, 4), PQR_INT64_ARRAY(numbers, 3), with_null, PQR_INT64_ARRAY(NULL, 0)};
-    pqr_result *r = echo(*state,
-                         "select array_length($1::text[], 1), ($1::text[])[3], ($1::text[])[2] is null, $2::text, $3::text,"
-                         " cardinality($4)", params, 4, 0);
+    const pqr_param params[] = {PQR_TEXT_ARRAY(texts, 4), PQR_INT64_ARRAY(numbers, 3), with_null,
+                                PQR_INT64_ARRAY(NULL, 0)};
+    pqr_result *r = echo(
+        *state,
+        "select array_length($1::text[], 1), ($1::text[])[3], ($1::text[])[2] is null, $2::text, $3::text,"
+        " cardinality($4)",
+        params, 4, 0);
     assert_int_equal(pqr_int32(r, 0, 0), 4);
     assert_string_equal(pqr_text(r, 0, 1), texts[2]);
     assert_true(pqr_bool(r, 0, 2));
@@ -90,7 +97,8 @@ static void untyped_text_fits_every_type(void **state)
 {
     const pqr_param params[] = {PQR_TEXT("{\"a\": 1}"), PQR_TEXT("12.50"), PQR_TEXT("2026-01-31"),
                                 PQR_TEXT("2c5ea4c0-4067-11e9-8bad-9b1deb4d3b7d")};
-    pqr_result *r = echo(*state, "select ($1::jsonb)->>'a', $2::numeric * 2, $3::date + 1, $4::uuid", params, 4, 0);
+    pqr_result *r = echo(
+        *state, "select ($1::jsonb)->>'a', $2::numeric * 2, $3::date + 1, $4::uuid", params, 4, 0);
     assert_string_equal(pqr_text(r, 0, 0), "1");
     assert_string_equal(pqr_text(r, 0, 1), "25.00");
     assert_string_equal(pqr_text(r, 0, 2), "2026-02-01");
@@ -115,7 +123,9 @@ static void a_write_tells_the_rows_it_touched(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) select 'x' from generate_series(1, 7)"), &r, &live_error));
+    OK(pqr_write(s,
+                 PQR_QUERY(.sql = "insert into note(body) select 'x' from generate_series(1, 7)"),
+                 &r, &live_error));
     assert_int_equal(pqr_affected(r), 7);
     assert_string_equal(pqr_source(r), P);
     pqr_result_free(r);
@@ -124,7 +134,8 @@ static void a_write_tells_the_rows_it_touched(void **state)
 
 static void a_large_result_comes_whole(void **state)
 {
-    pqr_result *r = echo(*state, "select g, repeat('x', 1000) from generate_series(1, 20000) g", NULL, 0, 0);
+    pqr_result *r = echo(*state, "select g, repeat('x', 1000) from generate_series(1, 20000) g",
+                         NULL, 0, 0);
     assert_int_equal(pqr_rows(r), 20000);
     assert_int_equal(pqr_int64(r, 19999, 0), 20000);
     assert_int_equal(pqr_length(r, 19999, 1), 1000);
@@ -155,7 +166,8 @@ static void a_batch_gives_each_statement_its_result(void **state)
     pqr_param params[20];
     for (int i = 0; i < 20; i++) {
         params[i] = (pqr_param)PQR_INT64(i);
-        own[i] = (pqr_query){.size = sizeof own[i], .sql = "select $1", .params = &params[i], .nparams = 1};
+        own[i] = (pqr_query){
+            .size = sizeof own[i], .sql = "select $1", .params = &params[i], .nparams = 1};
         list[i] = &own[i];
     }
     OK(pqr_read_batch(s, list, 20, res, &live_error));
@@ -172,7 +184,8 @@ static void a_batch_fails_whole_and_tells_which_statement(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     pqr_result *res[3] = {(pqr_result *)-1, (pqr_result *)-1, (pqr_result *)-1};
-    const pqr_query *list[] = {PQR_QUERY(.sql = "select 1"), PQR_QUERY(.sql = "select 1/0"), PQR_QUERY(.sql = "select 3")};
+    const pqr_query *list[] = {PQR_QUERY(.sql = "select 1"), PQR_QUERY(.sql = "select 1/0"),
+                               PQR_QUERY(.sql = "select 3")};
     FAILS(PQR_E_SQL, pqr_read_batch(s, list, 3, res, &live_error));
     assert_int_equal(live_error.index, 1);
     for (int i = 0; i < 3; i++)
@@ -201,7 +214,8 @@ static void a_batch_is_one_round_trip(void **state)
     snprintf(port, sizeof port, "%.*s", (int)(slash - colon - 1), colon + 1);
     int in[2], out[2];
     assert_int_equal(pipe(in) | pipe(out), 0);
-    snprintf(command, sizeof command, "python3 %s %s", getenv("PROXY") ? getenv("PROXY") : "test/lib/proxy.py", port);
+    snprintf(command, sizeof command, "python3 %s %s",
+             getenv("PROXY") ? getenv("PROXY") : "test/lib/proxy.py", port);
     pid_t pid = fork();
     if (pid == 0) {
         dup2(in[0], 0);
@@ -216,7 +230,8 @@ static void a_batch_is_one_round_trip(void **state)
     FILE *to = fdopen(in[1], "w"), *from = fdopen(out[0], "r");
     int listens = 0;
     assert_int_equal(fscanf(from, "%d", &listens), 1);
-    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s:%d%s", (int)(colon - given), given, listens, slash);
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s:%d%s", (int)(colon - given), given,
+             listens, slash);
     pqr *db = READY_ROUTER(url, "DATABASE_REPLICA_1_URL", "DB_HEALTH_INTERVAL=5m");
     pqr_session *s = live_session(db, "acme");
     const pqr_query *list[10];
@@ -266,10 +281,12 @@ static void a_commit_keeps_and_a_rollback_drops(void **state)
     OK(pqr_commit(tx, &live_error));
     assert_int_equal(notes("kept"), 1);
     tx = begin(s, NULL);
-    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL,
+                &live_error));
     pqr_rollback(tx);
     tx = begin(s, NULL);
-    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('dropped')"), NULL,
+                &live_error));
     pqr_session_close(s); /* rolls back what is left open */
     assert_int_equal(notes("dropped"), 0);
 }
@@ -292,7 +309,8 @@ static void a_savepoint_rescues_a_transaction(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     pqr_tx *tx = begin(s, NULL);
-    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('rescued')"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('rescued')"), NULL,
+                &live_error));
     OK(pqr_exec(tx, PQR_QUERY(.sql = "savepoint a"), NULL, &live_error));
     FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = "select 1/0"), NULL, &live_error));
     OK(pqr_exec(tx, PQR_QUERY(.sql = "rollback to savepoint a"), NULL, &live_error));
@@ -314,7 +332,9 @@ static void a_deferred_constraint_fails_the_commit(void **state)
 
 static void a_transaction_may_not_be_ended_by_sql(void **state)
 {
-    static const char *const statements[] = {"commit", "rollback", "begin", "end", "abort", "prepare transaction 'x'", "start transaction"};
+    static const char *const statements[] = {
+        "commit",           "rollback", "begin", "end", "abort", "prepare transaction 'x'",
+        "start transaction"};
     pqr_session *s = live_session(*state, "acme");
     pqr_tx *tx = begin(s, NULL);
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
@@ -325,8 +345,9 @@ static void a_transaction_may_not_be_ended_by_sql(void **state)
 
 static void what_a_transaction_leaves_behind_meets_nobody(void **state)
 {
-    static const char *const statements[] = {"set timezone = 'Asia/Tokyo'", "create temp table left_behind(x int)",
-                                             "prepare left_behind as select 1", "listen left_behind"};
+    static const char *const statements[] = {
+        "set timezone = 'Asia/Tokyo'", "create temp table left_behind(x int)",
+        "prepare left_behind as select 1", "listen left_behind"};
     (void)state;
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
     pqr_session *s = live_session(db, "acme");
@@ -335,10 +356,13 @@ static void what_a_transaction_leaves_behind_meets_nobody(void **state)
         OK(pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
         OK(pqr_commit(tx, &live_error));
         pqr_result *r;
-        OK(pqr_write(s, PQR_QUERY(.sql = "select current_setting('timezone') = 'Asia/Tokyo',"
-                                         " (select count(*) from pg_class where relname = 'left_behind'),"
-                                         " (select count(*) from pg_prepared_statements),"
-                                         " (select count(*) from pg_listening_channels())"), &r, &live_error));
+        OK(pqr_write(
+            s,
+            PQR_QUERY(.sql = "select current_setting('timezone') = 'Asia/Tokyo',"
+                             " (select count(*) from pg_class where relname = 'left_behind'),"
+                             " (select count(*) from pg_prepared_statements),"
+                             " (select count(*) from pg_listening_channels())"),
+            &r, &live_error));
         assert_false(pqr_bool(r, 0, 0));
         for (size_t c = 1; c < 4; c++)
             assert_int_equal(pqr_int64(r, 0, c), 0);
@@ -353,15 +377,22 @@ static void a_read_only_transaction_reads_on_a_replica_and_cannot_write(void **s
     pqr_session *s = live_session(*state, "globex");
     pqr_tx *tx = begin(s, PQR_TX(.read_only = 1, .isolation = PQR_REPEATABLE_READ));
     pqr_result *r;
-    OK(pqr_exec(tx, PQR_QUERY(.sql = "select current_setting('cluster_name'), current_setting('transaction_isolation')"), &r, &live_error));
+    OK(pqr_exec(
+        tx,
+        PQR_QUERY(
+                .sql =
+                    "select current_setting('cluster_name'), current_setting('transaction_isolation')"),
+        &r, &live_error));
     assert_string_equal(pqr_text(r, 0, 0), R1);
     assert_string_equal(pqr_source(r), R1);
     assert_string_equal(pqr_text(r, 0, 1), "repeatable read");
     pqr_result_free(r);
-    FAILS(PQR_E_READ_ONLY, pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
+    FAILS(PQR_E_READ_ONLY,
+          pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
     pqr_rollback(tx);
     tx = begin(s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_PRIMARY));
-    FAILS(PQR_E_READ_ONLY, pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
+    FAILS(PQR_E_READ_ONLY,
+          pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
     pqr_rollback(tx);
     pqr_session_close(s);
 }
@@ -371,7 +402,9 @@ static void a_lost_connection_ends_a_transaction_that_did_not_happen(void **stat
     pqr_session *s = live_session(*state, "acme");
     pqr_tx *tx = begin(s, NULL);
     OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('lost')"), NULL, &live_error));
-    fleet("sql " P " \"select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'\"");
+    fleet(
+        "sql " P
+        " \"select pg_terminate_backend(pid) from pg_stat_activity where state = 'idle in transaction'\"");
     FAILS(PQR_E_LOST, pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
     FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
@@ -399,7 +432,8 @@ static int add_one(pqr_tx *tx, void *arg, pqr_error *err)
         return code;
     int64_t n = pqr_int64(r, 0, 0);
     pqr_result_free(r);
-    return pqr_exec(tx, PQR_QUERY(.sql = "update counter set n = $1", PQR_PARAMS(PQR_INT64(n + 1))), NULL, err);
+    return pqr_exec(tx, PQR_QUERY(.sql = "update counter set n = $1", PQR_PARAMS(PQR_INT64(n + 1))),
+                    NULL, err);
 }
 
 struct adders {
@@ -414,7 +448,8 @@ static void *add_some(void *arg)
         pqr_session *s = live_session(a->db, "acme");
         int code;
         do /* three reruns may not be enough for so many at one row */
-            code = pqr_transact(s, PQR_TX(.isolation = PQR_SERIALIZABLE), add_one, &a->runs, &live_error);
+            code = pqr_transact(s, PQR_TX(.isolation = PQR_SERIALIZABLE), add_one, &a->runs,
+                                &live_error);
         while (code != PQR_OK && live_error.retry == PQR_RETRY_SAFE);
         live_ok(code, &live_error, "transact", __FILE__, __LINE__);
         atomic_fetch_add(&a->ok, code == PQR_OK);
@@ -440,7 +475,8 @@ static void serialization_failures_are_run_again_as_a_whole(void **state)
 static int change_mind(pqr_tx *tx, void *arg, pqr_error *err)
 {
     (void)arg;
-    int code = pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('regret')"), NULL, err);
+    int code = pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('regret')"), NULL,
+                        err);
     return code == PQR_OK ? 42 : code;
 }
 
@@ -478,7 +514,10 @@ static void statements_that_cannot_be_in_a_transaction_go_alone(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     OK(pqr_write(s, PQR_QUERY(.sql = "vacuum note", .alone = 1), NULL, &live_error));
-    OK(pqr_write(s, PQR_QUERY(.sql = "create index concurrently if not exists note_body on note(body)", .alone = 1), NULL, &live_error));
+    OK(pqr_write(s,
+                 PQR_QUERY(.sql = "create index concurrently if not exists note_body on note(body)",
+                           .alone = 1),
+                 NULL, &live_error));
     pqr_session_close(s);
 }
 
@@ -488,7 +527,8 @@ static int prepare(void **state)
     ask(P, "create table counter(n bigint not null)");
     ask(P, "insert into counter values (0)");
     ask(P, "create table parent(id bigint primary key)");
-    ask(P, "create table child(id bigserial primary key, parent bigint references parent deferrable initially deferred)");
+    ask(P,
+        "create table child(id bigserial primary key, parent bigint references parent deferrable initially deferred)");
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
     return 0;
 }

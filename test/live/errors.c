@@ -21,7 +21,8 @@ static void says(const char *part)
 static void a_unique_violation_names_constraint_and_table(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
-    const pqr_query *q = PQR_QUERY(.name = "add_person", .sql = "insert into person(email) values ('a@b')");
+    const pqr_query *q = PQR_QUERY(.name = "add_person",
+                                   .sql = "insert into person(email) values ('a@b')");
     OK(pqr_write(s, q, NULL, &live_error));
     FAILS(PQR_E_SQL, pqr_write(s, q, NULL, &live_error));
     assert_string_equal(live_error.sqlstate, "23505");
@@ -39,7 +40,8 @@ static void a_unique_violation_names_constraint_and_table(void **state)
 static void a_missing_value_names_its_column(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
-    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into person(email) values (null)"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into person(email) values (null)"), NULL,
+                               &live_error));
     assert_string_equal(live_error.sqlstate, "23502");
     assert_string_equal(live_error.column, "email");
     pqr_session_close(s);
@@ -48,7 +50,8 @@ static void a_missing_value_names_its_column(void **state)
 static void a_deferred_constraint_fails_the_write_that_broke_it(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
-    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into child(parent) values (12345)"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "insert into child(parent) values (12345)"),
+                               NULL, &live_error));
     assert_string_equal(live_error.sqlstate, "23503");
     assert_int_equal(ask_number(P, "select count(*) from child"), 0);
     pqr_session_close(s);
@@ -92,9 +95,20 @@ static void wrong_arguments_are_named(void **state)
 static void statements_that_would_poison_a_connection_are_refused(void **state)
 {
     static const char *const statements[] = {
-        "begin", "commit", "rollback", "set search_path = x", "reset all", "copy note to stdout", "listen x",
-        "prepare p as select 1", "execute p", "declare c cursor for select 1", "discard all", "deallocate all",
-        "create temp table t (x int)", " /* hidden */ -- twice\n set timezone = 'UTC'",
+        "begin",
+        "commit",
+        "rollback",
+        "set search_path = x",
+        "reset all",
+        "copy note to stdout",
+        "listen x",
+        "prepare p as select 1",
+        "execute p",
+        "declare c cursor for select 1",
+        "discard all",
+        "deallocate all",
+        "create temp table t (x int)",
+        " /* hidden */ -- twice\n set timezone = 'UTC'",
     };
     pqr_session *s = live_session(*state, "acme");
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
@@ -107,7 +121,8 @@ static void statements_that_would_poison_a_connection_are_refused(void **state)
 static void several_statements_in_one_are_refused_by_the_server(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
-    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "select 1; set timezone = 'UTC'"), NULL, &live_error));
+    FAILS(PQR_E_SQL,
+          pqr_write(s, PQR_QUERY(.sql = "select 1; set timezone = 'UTC'"), NULL, &live_error));
     assert_string_equal(live_error.sqlstate, "42601");
     pqr_session_close(s);
 }
@@ -118,7 +133,8 @@ static void a_read_that_takes_too_long_ends_by_its_deadline(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     int64_t begun = live_now_ms();
-    FAILS(PQR_E_DEADLINE, pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200), NULL, &live_error));
+    FAILS(PQR_E_DEADLINE, pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200),
+                                   NULL, &live_error));
     assert_in_range(live_now_ms() - begun, 199, 400);
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
     pqr_session_close(s);
@@ -127,7 +143,8 @@ static void a_read_that_takes_too_long_ends_by_its_deadline(void **state)
 static void a_write_that_was_sent_and_not_answered_is_unknown(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
-    FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200), NULL, &live_error));
+    FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(10)", .deadline_ms = 200),
+                                   NULL, &live_error));
     assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
     says("may have happened");
     pqr_session_close(s);
@@ -137,7 +154,10 @@ static void the_server_stops_a_statement_that_nobody_waits_for(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
     pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(60)", .deadline_ms = 100), NULL, &live_error);
-    EVENTUALLY(3000, ask_number(P, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'") == 0);
+    EVENTUALLY(
+        3000,
+        ask_number(
+            P, "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'") == 0);
     pqr_session_close(s);
 }
 
@@ -197,7 +217,8 @@ static void a_wait_for_a_connection_ends_by_the_pool_timeout(void **state)
     says("DB_CONNECTION_LIMIT");
     assert_string_equal(live_error.node, P);
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
-    FAILS(PQR_E_DEADLINE, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 50), NULL, &live_error));
+    FAILS(PQR_E_DEADLINE,
+          pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 50), NULL, &live_error));
     says("waiting for a connection");
     pqr_session_close(s);
     let_go(&h);
@@ -233,7 +254,8 @@ static void a_full_queue_is_told_apart_from_a_timeout(void **state)
 static void a_wrong_password_is_told_and_never_shown(void **state)
 {
     (void)state;
-    pqr *db = ROUTER("DATABASE_PRIMARY_URL=postgresql://app:planted%40secret@127.0.0.1:1/app", "DATABASE_REPLICA_1_URL");
+    pqr *db = ROUTER("DATABASE_PRIMARY_URL=postgresql://app:planted%40secret@127.0.0.1:1/app",
+                     "DATABASE_REPLICA_1_URL");
     pqr_close(db, 0);
     char url[512];
     const char *at = strrchr(getenv("DATABASE_PRIMARY_URL"), '@');
@@ -270,7 +292,8 @@ static void a_shard_without_a_primary_says_so_and_reads_go_on(void **state)
     fleet("kill " P);
     pqr_session *s = live_session(db, "acme");
     int64_t begun = live_now_ms();
-    FAILS(PQR_E_NO_PRIMARY, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 500), NULL, &live_error));
+    FAILS(PQR_E_NO_PRIMARY,
+          pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 500), NULL, &live_error));
     assert_in_range(live_now_ms() - begun, 0, 700);
     says(P);
     says("Connection refused");
@@ -299,7 +322,9 @@ static void a_killed_backend_costs_a_read_nothing(void **state)
     for (int i = 0; i < 20; i++) {
         pqr_session *s = live_session(db, "acme");
         OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
-        fleet("sql " R1 " \"select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'errors'\"");
+        fleet(
+            "sql " R1
+            " \"select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'errors'\"");
         OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
         pqr_session_close(s);
     }
@@ -309,8 +334,12 @@ static void *terminate_soon(void *arg)
 {
     (void)arg;
     live_sleep_ms(100);
-    fleet("sql " R1 " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
-    fleet("sql " P " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
+    fleet(
+        "sql " R1
+        " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
+    fleet(
+        "sql " P
+        " \"select pg_terminate_backend(pid) from pg_stat_activity where query like 'select pg_sleep%%'\"");
     return NULL;
 }
 
@@ -328,13 +357,16 @@ static void a_read_whose_backend_is_killed_under_it_is_run_again(void **state)
 }
 
 /* Run once when it was terminated (it rolled back), once more, and never reported as failed. */
-static void a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back(void **state)
+static void a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back(
+    void **state)
 {
     pthread_t killer;
     pqr_session *s = live_session(*state, "acme");
     ask(P, "truncate person");
     pthread_create(&killer, NULL, terminate_soon, NULL);
-    OK(pqr_write(s, PQR_QUERY(.sql = "with slow as (select pg_sleep(1)) select pg_sleep(0) from slow"), NULL, &live_error));
+    OK(pqr_write(s,
+                 PQR_QUERY(.sql = "with slow as (select pg_sleep(1)) select pg_sleep(0) from slow"),
+                 NULL, &live_error));
     pthread_join(killer, NULL);
     pqr_session_close(s);
 }
@@ -379,7 +411,8 @@ int main(void)
         cmocka_unit_test(a_write_waits_for_the_primary_to_come_back),
         cmocka_unit_test(a_killed_backend_costs_a_read_nothing),
         cmocka_unit_test(a_read_whose_backend_is_killed_under_it_is_run_again),
-        cmocka_unit_test(a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back),
+        cmocka_unit_test(
+            a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back),
     };
     return cmocka_run_group_tests(tests, prepare, clean);
 }

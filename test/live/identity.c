@@ -75,13 +75,15 @@ static void an_unstamped_shard_takes_no_writes(void **state)
     (void)state;
     pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
     pqr_session *s = live_session(db, tenant_of(1));
-    FAILS(PQR_E_UNSTAMPED, pqr_write(s, PQR_QUERY(.sql = "insert into note values ('never-1')"), NULL, &live_error));
+    FAILS(PQR_E_UNSTAMPED,
+          pqr_write(s, PQR_QUERY(.sql = "insert into note values ('never-1')"), NULL, &live_error));
     says("pqrouter init");
     assert_int_equal(live_error.shard, 1);
     FAILS(PQR_E_UNSTAMPED, pqr_begin(s, NULL, &(pqr_tx *){NULL}, &live_error));
     FAILS(PQR_E_UNSTAMPED, pqr_lend(s, PQR_LEND_WRITE, &(struct pg_conn *){NULL}, &live_error));
     FAILS(PQR_E_UNSTAMPED, pqr_ready(db, 500, &live_error));
-    OK(pqr_read(s, PQR_QUERY(.sql = "select 'reads-go'", .level = PQR_LEVEL_PRIMARY), NULL, &live_error));
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 'reads-go'", .level = PQR_LEVEL_PRIMARY), NULL,
+                &live_error));
     pqr_session_close(s);
     pqr_close(db, 0);
     assert_int_equal(logged(P1, "never-1"), 0);
@@ -106,27 +108,34 @@ static void urls_that_are_swapped_are_refused_before_any_statement(void **state)
     char a[512], b[512], ar[512], br[512];
     snprintf(a, sizeof a, "DATABASE_SHARD_0_URL=%s", getenv("DATABASE_SHARD_1_URL"));
     snprintf(b, sizeof b, "DATABASE_SHARD_1_URL=%s", getenv("DATABASE_SHARD_0_URL"));
-    snprintf(ar, sizeof ar, "DATABASE_SHARD_0_REPLICA_1_URL=%s", getenv("DATABASE_SHARD_1_REPLICA_1_URL"));
-    snprintf(br, sizeof br, "DATABASE_SHARD_1_REPLICA_1_URL=%s", getenv("DATABASE_SHARD_0_REPLICA_1_URL"));
+    snprintf(ar, sizeof ar, "DATABASE_SHARD_0_REPLICA_1_URL=%s",
+             getenv("DATABASE_SHARD_1_REPLICA_1_URL"));
+    snprintf(br, sizeof br, "DATABASE_SHARD_1_REPLICA_1_URL=%s",
+             getenv("DATABASE_SHARD_0_REPLICA_1_URL"));
     pqr *db = ROUTER(a, b, ar, br);
     for (int shard = 0; shard < 2; shard++) {
         pqr_session *s = live_session(db, tenant_of(shard));
-        FAILS(PQR_E_WRONG_SHARD, pqr_write(s, PQR_QUERY(.sql = "insert into note values ('never-2')"), NULL, &live_error));
-        FAILS(PQR_E_WRONG_SHARD, pqr_read(s, PQR_QUERY(.sql = "select 'never-2'"), NULL, &live_error));
+        FAILS(PQR_E_WRONG_SHARD,
+              pqr_write(s, PQR_QUERY(.sql = "insert into note values ('never-2')"), NULL,
+                        &live_error));
+        FAILS(PQR_E_WRONG_SHARD,
+              pqr_read(s, PQR_QUERY(.sql = "select 'never-2'"), NULL, &live_error));
         says("stamped as shard");
         FAILS(PQR_E_WRONG_SHARD, pqr_begin(s, NULL, &(pqr_tx *){NULL}, &live_error));
         pqr_session_close(s);
     }
     pqr_close(db, 0);
     assert_int_equal(logged(P0, "never-2") + logged(P1, "never-2"), 0);
-    assert_int_equal(logged("shard0/replica1", "never-2") + logged("shard1/replica1", "never-2"), 0);
+    assert_int_equal(logged("shard0/replica1", "never-2") + logged("shard1/replica1", "never-2"),
+                     0);
 }
 
 static void a_replica_of_another_shard_is_never_read(void **state)
 {
     (void)state;
     char replica[512];
-    snprintf(replica, sizeof replica, "DATABASE_SHARD_0_REPLICA_1_URL=%s", getenv("DATABASE_SHARD_1_REPLICA_1_URL"));
+    snprintf(replica, sizeof replica, "DATABASE_SHARD_0_REPLICA_1_URL=%s",
+             getenv("DATABASE_SHARD_1_REPLICA_1_URL"));
     pqr *db = READY_ROUTER(replica, "DB_HEALTH_INTERVAL=100ms");
     for (int i = 0; i < 6; i++)
         assert_string_equal(served_by(db, tenant_of(0), PQR_LEVEL_ANY), P0);
@@ -173,7 +182,8 @@ static void a_stamp_that_changes_under_a_living_router_ends_its_writes(void **st
     run_write(db, tenant_of(0), "select 1");
     ask(P0, "update pqrouter.stamp set shard = 1");
     pqr_session *s = live_session(db, tenant_of(0));
-    EVENTUALLY(3000, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error) == PQR_E_WRONG_SHARD);
+    EVENTUALLY(3000,
+               pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error) == PQR_E_WRONG_SHARD);
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -181,7 +191,8 @@ static void a_stamp_that_changes_under_a_living_router_ends_its_writes(void **st
 static void fewer_shards_than_the_map_are_refused(void **state)
 {
     (void)state;
-    pqr *db = ROUTER("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_1_URL", "DATABASE_SHARD_1_REPLICA_1_URL");
+    pqr *db = ROUTER("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_1_URL",
+                     "DATABASE_SHARD_1_REPLICA_1_URL");
     pqr_session *s = live_session(db, tenant_of(0));
     FAILS(PQR_E_MAP, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     says("DATABASE_SHARD_COUNT");
@@ -204,7 +215,8 @@ static void a_shard_added_later_owns_nothing(void **state)
 {
     (void)state;
     drop_stamps();
-    pqr *db = ROUTER("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_1_URL", "DATABASE_SHARD_1_REPLICA_1_URL", "DATABASE_FLEET_ID=grows");
+    pqr *db = ROUTER("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_1_URL",
+                     "DATABASE_SHARD_1_REPLICA_1_URL", "DATABASE_FLEET_ID=grows");
     OK(pqr_init(db, 10000, NULL, NULL, &live_error));
     pqr_close(db, 0);
     db = ROUTER("DATABASE_FLEET_ID=grows", "DB_HEALTH_INTERVAL=100ms");
@@ -225,7 +237,8 @@ static void tenants_are_on_the_shard_of_their_slot(void **state)
         char tenant[24], node[32];
         pqr_route route;
         snprintf(tenant, sizeof tenant, "tenant%d", i);
-        snprintf(node, sizeof node, "shard%u/primary", pqr_slot(tenant, strlen(tenant)) * 2 / 16384);
+        snprintf(node, sizeof node, "shard%u/primary",
+                 pqr_slot(tenant, strlen(tenant)) * 2 / 16384);
         assert_string_equal(served_by(db, tenant, PQR_LEVEL_PRIMARY), node);
         OK(pqr_route_tenant(db, tenant, 0, 5000, &route, sizeof route, &live_error));
         assert_string_equal(route.write_node, node);
@@ -261,8 +274,10 @@ static void a_session_needs_a_tenant_where_there_are_shards(void **state)
 {
     (void)state;
     pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
-    FAILS(PQR_E_USAGE, pqr_session_open(db, PQR_SESSION(.tenant = NULL), &(pqr_session *){NULL}, &live_error));
-    FAILS(PQR_E_USAGE, pqr_session_open(db, PQR_SESSION(.tenant = PQR_CONTROL), &(pqr_session *){NULL}, &live_error));
+    FAILS(PQR_E_USAGE,
+          pqr_session_open(db, PQR_SESSION(.tenant = NULL), &(pqr_session *){NULL}, &live_error));
+    FAILS(PQR_E_USAGE, pqr_session_open(db, PQR_SESSION(.tenant = PQR_CONTROL),
+                                        &(pqr_session *){NULL}, &live_error));
     says("DATABASE_PRIMARY_URL");
     pqr_close(db, 0);
 }
@@ -286,7 +301,9 @@ static void the_sql_of_init_stamps_as_init_does(void **state)
     fputs(first, f);
     fclose(f);
     char command[600];
-    snprintf(command, sizeof command, "psql -qX -v ON_ERROR_STOP=1 -f /dev/shm/pqrouter-init-test.sql \"$DATABASE_SHARD_0_URL\"");
+    snprintf(
+        command, sizeof command,
+        "psql -qX -v ON_ERROR_STOP=1 -f /dev/shm/pqrouter-init-test.sql \"$DATABASE_SHARD_0_URL\"");
     assert_int_equal(system(command), 0);
     remove("/dev/shm/pqrouter-init-test.sql");
     assert_string_equal(ask(P0, "select fleet from pqrouter.stamp"), "it's by hand");
@@ -318,7 +335,8 @@ int main(void)
         cmocka_unit_test_setup(init_again_changes_nothing, stamped),
         cmocka_unit_test_setup(a_shard_added_later_owns_nothing, unstamped),
         cmocka_unit_test_setup(tenants_are_on_the_shard_of_their_slot, stamped),
-        cmocka_unit_test_setup(a_pinned_tenant_moves_in_a_running_process_and_in_a_new_one, stamped),
+        cmocka_unit_test_setup(a_pinned_tenant_moves_in_a_running_process_and_in_a_new_one,
+                               stamped),
         cmocka_unit_test_setup(a_session_needs_a_tenant_where_there_are_shards, stamped),
         cmocka_unit_test_setup(the_sql_of_init_stamps_as_init_does, unstamped),
     };

@@ -22,7 +22,8 @@ static void says(const char *part)
 
 static long connections_of(const char *name)
 {
-    return ask_number(P, "select count(*) from pg_stat_activity where application_name = '%s'", name);
+    return ask_number(P, "select count(*) from pg_stat_activity where application_name = '%s'",
+                      name);
 }
 
 /* ---- Opening and being ready ----------------------------------------------------------------- */
@@ -62,7 +63,8 @@ static void with_every_server_down_opening_works_and_ready_says_what_is_missing(
     says(R1);
     says("Connection refused");
     pqr_session *s = live_session(db, "acme");
-    FAILS(PQR_E_CONNECT, pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 200), NULL, &live_error));
+    FAILS(PQR_E_CONNECT,
+          pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 200), NULL, &live_error));
     fleet("start " P);
     OK(pqr_ready(db, 10000, &live_error));
     OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
@@ -87,7 +89,9 @@ static void a_frozen_server_does_not_hold_up_the_ones_that_work(void **state)
 static void a_name_that_does_not_resolve_is_told(void **state)
 {
     (void)state;
-    pqr *db = ROUTER("DATABASE_PRIMARY_URL=postgresql://app@no-such-host.invalid/app?sslmode=disable", "DATABASE_REPLICA_1_URL");
+    pqr *db = ROUTER(
+        "DATABASE_PRIMARY_URL=postgresql://app@no-such-host.invalid/app?sslmode=disable",
+        "DATABASE_REPLICA_1_URL");
     FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 3000, &live_error));
     says("cannot be resolved");
     pqr_close(db, 0);
@@ -100,8 +104,10 @@ static void a_name_is_resolved_and_connected(void **state)
     const char *given = getenv("DATABASE_PRIMARY_URL");
     const char *host = strstr(given, "@127.0.0.1:");
     assert_non_null(host);
-    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s@localhost:%s", (int)(host - given), given, host + 11);
-    pqr *db = READY_ROUTER(url); /* also where localhost has an IPv6 address that nobody listens at */
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s@localhost:%s", (int)(host - given), given,
+             host + 11);
+    pqr *db = READY_ROUTER(
+        url); /* also where localhost has an IPv6 address that nobody listens at */
     run_write(db, "acme", "select 1");
     pqr_close(db, 0);
 }
@@ -120,7 +126,8 @@ static void connecting_ends_by_the_connect_timeout(void **state)
     assert_in_range(live_now_ms() - begun, 0, 1700);
     fleet("cont " P);
     fleet("cont " R1);
-    EVENTUALLY(10000, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL, &live_error) == PQR_OK);
+    EVENTUALLY(10000, pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL,
+                                &live_error) == PQR_OK);
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -221,7 +228,8 @@ static void a_child_cannot_end_its_parents_transaction(void **state)
     pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
     pqr_session *s = live_session(db, "acme");
     OK(pqr_begin(s, NULL, &tx_of_parent, &live_error));
-    OK(pqr_exec(tx_of_parent, PQR_QUERY(.sql = "insert into life values ('parent')"), NULL, &live_error));
+    OK(pqr_exec(tx_of_parent, PQR_QUERY(.sql = "insert into life values ('parent')"), NULL,
+                &live_error));
     assert_int_equal(in_child(touch_transaction, db), -PQR_E_FORKED);
     OK(pqr_commit(tx_of_parent, &live_error));
     assert_int_equal(ask_number(P, "select count(*) from life where body = 'parent'"), 1);
@@ -254,15 +262,20 @@ static pthread_t start_slow(struct slow_call *c)
 {
     pthread_t t;
     pthread_create(&t, NULL, run_slow, c);
-    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where query = '%s'", c->sql) +
-                             ask_number(R1, "select count(*) from pg_stat_activity where query = '%s'", c->sql) > 0);
+    EVENTUALLY(
+        5000,
+        ask_number(P, "select count(*) from pg_stat_activity where query = '%s'", c->sql) +
+                ask_number(R1, "select count(*) from pg_stat_activity where query = '%s'", c->sql) >
+            0);
     return t;
 }
 
 static void closing_lets_calls_in_flight_end(void **state)
 {
     (void)state;
-    struct slow_call c = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"), .sql = "select pg_sleep(0.7)", .write = true};
+    struct slow_call c = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"),
+                          .sql = "select pg_sleep(0.7)",
+                          .write = true};
     pthread_t t = start_slow(&c);
     pqr_close(c.db, 5000);
     pthread_join(t, NULL);
@@ -273,7 +286,9 @@ static void closing_lets_calls_in_flight_end(void **state)
 static void closing_cuts_off_what_takes_too_long_honestly(void **state)
 {
     (void)state;
-    struct slow_call w = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"), .sql = "select pg_sleep(21)", .write = true};
+    struct slow_call w = {.db = READY_ROUTER("DB_APPLICATION_NAME=closer"),
+                          .sql = "select pg_sleep(21)",
+                          .write = true};
     struct slow_call r = {.db = w.db, .sql = "select pg_sleep(22)"};
     pthread_t tw = start_slow(&w), tr = start_slow(&r);
     int64_t begun = live_now_ms();
@@ -391,7 +406,8 @@ static int slow_records(const char *setting)
     struct records r = {0};
     pqr *db = NULL;
     const char *const settings[] = {setting, "PQR_LOG=warn", NULL};
-    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r), &live_error));
+    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r),
+                &live_error));
     run_write(live_ready(db), "acme", "select pg_sleep(0.1)");
     pqr_close(db, 0);
     return r.slow;
@@ -412,7 +428,8 @@ static int records_at(const char *level)
     snprintf(setting, sizeof setting, "PQR_LOG=%s", level);
     pqr *db = NULL;
     const char *const settings[] = {setting, NULL};
-    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r), &live_error));
+    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = count_record, .log_arg = &r),
+                &live_error));
     run_write(live_ready(db), "acme", "select 1");
     pqr_close(db, 0);
     return r.n;
@@ -466,7 +483,8 @@ int main(void)
         cmocka_unit_test(a_name_is_resolved_and_connected),
         cmocka_unit_test(connecting_ends_by_the_connect_timeout),
         cmocka_unit_test(after_a_fork_an_unused_router_works_in_parent_and_child),
-        cmocka_unit_test(after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
+        cmocka_unit_test(
+            after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
         cmocka_unit_test(a_child_may_open_a_router_of_its_own),
         cmocka_unit_test(a_child_cannot_end_its_parents_transaction),
         cmocka_unit_test(closing_lets_calls_in_flight_end),

@@ -59,7 +59,8 @@ static void a_session_stays_on_its_replica(void **state)
     char first[32] = "";
     for (int i = 0; i < 20; i++) {
         pqr_result *res;
-        OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('cluster_name')"), &res, &live_error));
+        OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('cluster_name')"), &res,
+                    &live_error));
         if (i == 0)
             snprintf(first, sizeof first, "%s", pqr_text(res, 0, 0));
         assert_string_equal(pqr_text(res, 0, 0), first);
@@ -75,8 +76,9 @@ static void reads_of_level_any_alternate_call_by_call(void **state)
     char last[32] = "";
     for (int i = 0; i < 20; i++) {
         pqr_result *res;
-        OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('cluster_name')", .level = PQR_LEVEL_ANY), &res,
-                    &live_error));
+        OK(pqr_read(
+            s, PQR_QUERY(.sql = "select current_setting('cluster_name')", .level = PQR_LEVEL_ANY),
+            &res, &live_error));
         assert_string_not_equal(pqr_source(res), last);
         assert_string_equal(pqr_source(res), pqr_text(res, 0, 0));
         snprintf(last, sizeof last, "%s", pqr_source(res));
@@ -111,8 +113,10 @@ static void roles_come_from_the_servers_not_from_the_variables(void **state)
 {
     (void)state;
     char as_primary[512], as_replica[512];
-    snprintf(as_primary, sizeof as_primary, "DATABASE_PRIMARY_URL=%s", getenv("DATABASE_REPLICA_1_URL"));
-    snprintf(as_replica, sizeof as_replica, "DATABASE_REPLICA_1_URL=%s", getenv("DATABASE_PRIMARY_URL"));
+    snprintf(as_primary, sizeof as_primary, "DATABASE_PRIMARY_URL=%s",
+             getenv("DATABASE_REPLICA_1_URL"));
+    snprintf(as_replica, sizeof as_replica, "DATABASE_REPLICA_1_URL=%s",
+             getenv("DATABASE_PRIMARY_URL"));
     pqr *db = READY_ROUTER(as_primary, as_replica);
     pqr_session *s = live_session(db, "acme");
     pqr_result *res;
@@ -145,12 +149,16 @@ static void a_session_reads_its_own_writes(void **state)
     for (int round = 0; round < 100; round++) {
         pqr_session *s = live_session(*state, "acme");
         pqr_result *res;
-        OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ($1) returning id",
-                                  PQR_PARAMS(PQR_INT64(round))), &res, &live_error));
+        OK(pqr_write(s,
+                     PQR_QUERY(.sql = "insert into note(body) values ($1) returning id",
+                               PQR_PARAMS(PQR_INT64(round))),
+                     &res, &live_error));
         int64_t id = pqr_int64(res, 0, 0);
         pqr_result_free(res);
-        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where id = $1", PQR_PARAMS(PQR_INT64(id))), &res,
-                    &live_error));
+        OK(pqr_read(
+            s,
+            PQR_QUERY(.sql = "select count(*) from note where id = $1", PQR_PARAMS(PQR_INT64(id))),
+            &res, &live_error));
         assert_int_equal(pqr_int64(res, 0, 0), 1);
         pqr_result_free(res);
         pqr_session_close(s);
@@ -163,7 +171,8 @@ static void a_session_returns_to_a_replica_once_that_has_its_write(void **state)
     OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values (7000)"), NULL, &live_error));
     const char *source = P;
     pqr_result *res = NULL;
-    for (int64_t until = live_now_ms() + 5000; strcmp(source, P) == 0 && live_now_ms() < until; live_sleep_ms(10)) {
+    for (int64_t until = live_now_ms() + 5000; strcmp(source, P) == 0 && live_now_ms() < until;
+         live_sleep_ms(10)) {
         pqr_result_free(res);
         OK(pqr_read(s, PQR_QUERY(.sql = "select max(body) from note"), &res, &live_error));
         assert_int_equal(pqr_int64(res, 0, 0), 7000);
@@ -188,14 +197,16 @@ static void a_session_does_not_go_back_in_time_when_its_replica_leaves(void **st
         pqr_session_close(s);
         s = live_session(db, "acme");
         pqr_result_free(res);
-        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res, &live_error));
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res,
+                    &live_error));
         there = strcmp(pqr_source(res), R1) == 0;
     }
     assert_int_equal(pqr_int64(res, 0, 0), 1);
     pqr_result_free(res);
     fleet("kill " R1);
     for (int i = 0; i < 10; i++) {
-        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res, &live_error));
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 99000"), &res,
+                    &live_error));
         assert_int_equal(pqr_int64(res, 0, 0), 1);
         assert_string_equal(pqr_source(res), P);
         pqr_result_free(res);
@@ -217,14 +228,16 @@ static void a_read_that_writes_fails_on_every_node(void **state)
         "create table nope (x int)",
         "select id from note for update",
     };
-    static const char *const preferences[] = {"DB_READ_PREFERENCE=primary", "DB_READ_PREFERENCE=replica"};
+    static const char *const preferences[] = {"DB_READ_PREFERENCE=primary",
+                                              "DB_READ_PREFERENCE=replica"};
     (void)state;
     for (int p = 0; p < 2; p++) {
         pqr *db = READY_ROUTER(preferences[p]);
         for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
             for (int turn = 0; turn < 2; turn++) {
                 pqr_session *s = live_session(db, "acme");
-                FAILS(PQR_E_READ_ONLY, pqr_read(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+                FAILS(PQR_E_READ_ONLY,
+                      pqr_read(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
                 assert_string_equal(live_error.sqlstate, "25006");
                 assert_non_null(strstr(live_error.message, "pqr_write"));
                 assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
@@ -246,7 +259,8 @@ static void a_replica_with_replay_paused_is_left_out_and_comes_back(void **state
     (void)state;
     pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1");
     fleet("pause-replay " R1);
-    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until; live_sleep_ms(50))
+    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until;
+         live_sleep_ms(50))
         write_a_bit();
     assert_false(serves_reads(db, R1));
     for (int i = 0; i < 20; i++) {
@@ -278,7 +292,8 @@ static void a_replica_whose_receiver_is_cut_ages_out_and_comes_back(void **state
     (void)state;
     pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=1");
     fleet("cut-receiver " R1);
-    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until; live_sleep_ms(50))
+    for (int64_t until = live_now_ms() + 8000; serves_reads(db, R1) && live_now_ms() < until;
+         live_sleep_ms(50))
         write_a_bit();
     assert_false(serves_reads(db, R1));
     assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R2);

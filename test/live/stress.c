@@ -51,8 +51,9 @@ static void check_tenant(struct load *l, const pqr_result *res, const char *tena
 static void a_read(struct load *l, pqr_session *s, const char *tenant)
 {
     pqr_result *res;
-    int code = pqr_read(s, PQR_QUERY(.sql = "select $1::text, pg_sleep(0)", PQR_PARAMS(PQR_TEXT(tenant))), &res,
-                        &live_error);
+    int code = pqr_read(
+        s, PQR_QUERY(.sql = "select $1::text, pg_sleep(0)", PQR_PARAMS(PQR_TEXT(tenant))), &res,
+        &live_error);
     note(l, code, "read");
     if (code == PQR_OK) {
         check_tenant(l, res, tenant);
@@ -63,8 +64,10 @@ static void a_read(struct load *l, pqr_session *s, const char *tenant)
 static void a_write(struct load *l, pqr_session *s, const char *tenant)
 {
     pqr_result *res;
-    int code = pqr_write(s, PQR_QUERY(.sql = "insert into stress(tenant) values ($1) returning tenant",
-                                      PQR_PARAMS(PQR_TEXT(tenant))), &res, &live_error);
+    int code = pqr_write(s,
+                         PQR_QUERY(.sql = "insert into stress(tenant) values ($1) returning tenant",
+                                   PQR_PARAMS(PQR_TEXT(tenant))),
+                         &res, &live_error);
     note(l, code, "write");
     if (code == PQR_OK) {
         check_tenant(l, res, tenant);
@@ -80,8 +83,10 @@ static void a_transaction(struct load *l, pqr_session *s, const char *tenant, bo
     note(l, code, "begin");
     if (code != PQR_OK)
         return;
-    code = pqr_exec(tx, PQR_QUERY(.sql = "insert into stress(tenant) values ($1) returning tenant",
-                                  PQR_PARAMS(PQR_TEXT(tenant))), &res, &live_error);
+    code = pqr_exec(tx,
+                    PQR_QUERY(.sql = "insert into stress(tenant) values ($1) returning tenant",
+                              PQR_PARAMS(PQR_TEXT(tenant))),
+                    &res, &live_error);
     note(l, code, "exec");
     if (code == PQR_OK) {
         check_tenant(l, res, tenant);
@@ -95,8 +100,9 @@ static void a_transaction(struct load *l, pqr_session *s, const char *tenant, bo
 
 static void an_error(struct load *l, pqr_session *s, const char *tenant)
 {
-    int code = pqr_read(s, PQR_QUERY(.sql = "select 1/0 where $1 <> ''", PQR_PARAMS(PQR_TEXT(tenant))), NULL,
-                        &live_error);
+    int code = pqr_read(s,
+                        PQR_QUERY(.sql = "select 1/0 where $1 <> ''", PQR_PARAMS(PQR_TEXT(tenant))),
+                        NULL, &live_error);
     if (code != PQR_E_SQL || strcmp(live_error.sqlstate, "22012") != 0)
         note(l, code ? code : -999, "division by zero");
 }
@@ -131,7 +137,8 @@ static void one_call(struct load *l, unsigned *seed)
 {
     const char *tenant = tenant_names[next(seed) % TENANTS];
     pqr_session *s;
-    if (pqr_session_open(l->db, PQR_SESSION(.tenant = tenant, .deadline_ms = 60000), &s, &live_error)) {
+    if (pqr_session_open(l->db, PQR_SESSION(.tenant = tenant, .deadline_ms = 60000), &s,
+                         &live_error)) {
         note(l, -1, "session");
         return;
     }
@@ -169,12 +176,14 @@ struct eyes {
 
 static void *watch(void *arg)
 {
-    static const char *const nodes[] = {"shard0/primary", "shard0/replica1", "shard1/primary", "shard1/replica1"};
+    static const char *const nodes[] = {"shard0/primary", "shard0/replica1", "shard1/primary",
+                                        "shard1/replica1"};
     struct eyes *e = arg;
     while (!atomic_load(&e->stop)) {
         for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
-            long n = ask_number(nodes[i], "select count(*) from pg_stat_activity"
-                                          " where application_name = 'stress' and backend_type = 'client backend'");
+            long n = ask_number(
+                nodes[i], "select count(*) from pg_stat_activity"
+                          " where application_name = 'stress' and backend_type = 'client backend'");
             e->most = n > e->most ? n : e->most;
         }
         live_sleep_ms(10);
@@ -200,8 +209,8 @@ static void load_fleet(const char *limit_setting, int limit, int calls)
         pthread_join(threads[i], NULL);
     atomic_store(&e.stop, true);
     pthread_join(eyes, NULL);
-    print_message("%ld calls, %ld timeouts, at most %ld connections of %d to a server\n", l.done, l.timeouts,
-                  e.most, limit);
+    print_message("%ld calls, %ld timeouts, at most %ld connections of %d to a server\n", l.done,
+                  l.timeouts, e.most, limit);
     assert_int_equal(l.done, (long)THREADS * calls);
     assert_int_equal(l.wrong, 0);
     assert_int_equal(l.unexpected, 0);
