@@ -288,24 +288,39 @@ static void acquire(struct pqi_call *c)
     end_with_error(c);
 }
 
+static void pool_timed_out(struct pqi_call *c)
+{
+    pqi_count(c->db, pool_timeouts);
+    pqi_err(&c->err, PQR_E_POOL_TIMEOUT,
+            "%s: none of its %lld connections came free in %lld ms (DB_POOL_TIMEOUT): raise "
+            "DB_CONNECTION_LIMIT if the server has room, or hold connections for less time",
+            c->node->target->name, (long long)c->db->options->connection_limit,
+            (long long)spent_ms(c));
+    end_with_error(c);
+}
+
+static void use_grant(struct pqi_call *c)
+{
+    c->conn = c->ticket.conn;
+    if (c->conn)
+        use_pooled(c);
+    else
+        begin_connect(c);
+}
+
 static void queue_step(struct pqi_call *c, int64_t now)
 {
     if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
-        c->conn = c->ticket.conn;
-        if (c->conn)
-            use_pooled(c);
-        else
-            begin_connect(c);
+        use_grant(c);
     } else if (aborted(c) || now >= c->until_ns) {
         end_unsent(c, "waiting for a connection");
     } else if (now >= c->queue_until_ns) {
-        pqi_count(c->db, pool_timeouts);
-        pqi_err(&c->err, PQR_E_POOL_TIMEOUT,
-                "%s: none of its %lld connections came free in %lld ms (DB_POOL_TIMEOUT): raise "
-                "DB_CONNECTION_LIMIT if the server has room, or hold connections for less time",
-                c->node->target->name, (long long)c->db->options->connection_limit,
-                (long long)spent_ms(c));
-        end_with_error(c);
+        pool_timed_out(c);
+    } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
+        use_grant(c);
+    } else { /* stirred: the node has left, perhaps another one can serve the call */
+        c->attempts--;
+        c->state = PQI_CALL_PLACE;
     }
 }
 

@@ -160,11 +160,23 @@ struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t bo
     return found;
 }
 
+static void wake_waiting(struct pqi_pool *p)
+{
+    for (struct pqi_link *l = p->waiting.next; l != &p->waiting; l = l->next)
+        pqi_waiter_wake(pqi_container(l, struct pqi_ticket, link)->waiter);
+}
+
+void pqi_pool_stir(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    wake_waiting(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void pqi_pool_close(struct pqi_pool *p)
 {
     pthread_mutex_lock(&p->lock);
     p->closed = true;
-    for (struct pqi_link *l = p->waiting.next; l != &p->waiting; l = l->next)
-        pqi_waiter_wake(pqi_container(l, struct pqi_ticket, link)->waiter);
+    wake_waiting(p);
     pthread_mutex_unlock(&p->lock);
 }

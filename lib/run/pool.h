@@ -65,6 +65,9 @@ void pqi_pool_release(struct pqi_pool *p);
  * `born_ns` or in an older generation; NULL: none. */
 struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns);
 
+/* Wakes all who wait, with nothing granted: their node may not be the one to wait for any more. */
+void pqi_pool_stir(struct pqi_pool *p);
+
 /* Nobody gets anything from now on; all who wait are woken. Idle connections stay, for expire. */
 void pqi_pool_close(struct pqi_pool *p);
 

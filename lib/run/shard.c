@@ -205,6 +205,7 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
     struct pqi_shard *s = node->shard;
     struct news news = {0};
     pthread_mutex_lock(&s->lock);
+    bool was_up = node->known.report.state == PQR_NODE_UP;
     node->known.trouble = *trouble;
     switch (trouble->kind) {
     case PQI_TROUBLE_TIMEOUT:
@@ -227,8 +228,11 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
     follow(s, &news);
     settle(s);
     wake_all(s);
+    bool leaves = was_up && node->known.report.state != PQR_NODE_UP;
     pthread_mutex_unlock(&s->lock);
     publish(s->db, &news);
+    if (leaves)
+        pqi_pool_stir(&node->pool); /* who waits for its connections may be served elsewhere */
 }
 
 void pqi_shard_look_again(struct pqi_shard *s)

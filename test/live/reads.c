@@ -384,6 +384,43 @@ static void a_frozen_replica_is_left_out_and_comes_back(void **state)
     pqr_close(db, 0);
 }
 
+struct queue {
+    pqr *db;
+    _Atomic int quick, late;
+};
+
+static void *read_with_patience(void *arg)
+{
+    struct queue *q = arg;
+    pqr_session *s = live_session(q->db, "acme");
+    int64_t begun = live_now_ms();
+    int code = pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 8000), NULL, &live_error);
+    bool quick = code == PQR_OK && live_now_ms() - begun < 6000;
+    atomic_fetch_add(quick ? &q->quick : &q->late, 1);
+    pqr_session_close(s);
+    return NULL;
+}
+
+/* One connection beside the monitor's: one call is stuck in it, the others wait for it. */
+static void calls_that_wait_for_a_frozen_replica_are_served_elsewhere(void **state)
+{
+    (void)state;
+    struct queue q = {.db = READY_ROUTER(QUICK, "DB_CONNECTION_LIMIT=3")};
+    pthread_t t[24];
+    for (int i = 0; i < 4; i++)
+        served_by(q.db, "acme", PQR_LEVEL_ANY); /* both replicas are connected */
+    fleet("stop " R1);
+    for (int i = 0; i < 24; i++)
+        pthread_create(&t[i], NULL, read_with_patience, &q);
+    for (int i = 0; i < 24; i++)
+        pthread_join(t[i], NULL);
+    fleet("cont " R1);
+    print_message("%d were served, %d were stuck\n", q.quick, q.late);
+    assert_in_range(q.late, 0, 2);
+    EVENTUALLY(10000, serves_reads(q.db, R1));
+    pqr_close(q.db, 0);
+}
+
 static void sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns(void **state)
 {
     (void)state;
@@ -439,6 +476,7 @@ int main(void)
         cmocka_unit_test(the_first_read_of_a_process_goes_to_a_replica_already),
         cmocka_unit_test(with_both_replicas_gone_the_primary_answers_and_back_again),
         cmocka_unit_test(a_frozen_replica_is_left_out_and_comes_back),
+        cmocka_unit_test(calls_that_wait_for_a_frozen_replica_are_served_elsewhere),
         cmocka_unit_test(sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns),
     };
     return cmocka_run_group_tests(tests, open_router, close_router);

@@ -267,6 +267,8 @@ static void every_small_shard_is_dealt_by_the_rule(void **state)
 {
     (void)state;
     struct shard s = {0};
+    for (int i = 0; i <= MOST; i++)
+        s.node[i] = kinds[0]; /* behind the last one: must not be seen */
     check_shard(&s);
     long shards = 1;
     for (int n = 1; n <= MOST; n++) {
