@@ -64,11 +64,13 @@ void pqr_close(pqr *db, int64_t drain_ms)
 
 static int check_tenant(const pqr *db, const pqr_session_options *o, pqr_error *err)
 {
-    if (o->tenant == pqr_control_tenant && db->ngroups == db->nshards && db->options->sharded)
-        return pqi_err(
-            err, PQR_E_USAGE,
-            "no control database is configured: set DATABASE_PRIMARY_URL beside the shards'");
-    if (!o->tenant && db->options->sharded)
+    bool sharded = db->options->sharded;
+    if (o->tenant == pqr_control_tenant && db->ngroups == db->nshards)
+        return pqi_err(err, PQR_E_USAGE,
+                       sharded ? "no control database is configured: set DATABASE_PRIMARY_URL "
+                                 "beside the shards'"
+                               : "there is no control database without shards: leave .tenant NULL");
+    if (!o->tenant && sharded)
         return pqi_err(err, PQR_E_USAGE, "a session needs a tenant where there are shards");
     if (o->tenant_len > 65536)
         return pqi_err(err, PQR_E_USAGE, "a tenant of %zu bytes: more than 65536", o->tenant_len);

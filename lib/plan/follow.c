@@ -21,13 +21,9 @@ static bool same_server(const struct pqi_report *a, const struct pqi_report *b)
     return a->started_us != 0 && a->started_us == b->started_us && a->system_id == b->system_id;
 }
 
-/* Is it, under another address, a claimant that is counted already, or that is known? */
-static bool counted(const struct pqi_report *nodes, int i, int known, uint64_t system_id)
+/* Is it a claimant that is counted already, under an address that stands before it? */
+static bool counted(const struct pqi_report *nodes, int i, uint64_t system_id)
 {
-    if (i == known)
-        return false;
-    if (known >= 0 && claims(&nodes[known], system_id) && same_server(&nodes[known], &nodes[i]))
-        return true;
     for (int j = 0; j < i; j++)
         if (claims(&nodes[j], system_id) && same_server(&nodes[j], &nodes[i]))
             return true;
@@ -41,9 +37,9 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
     bool known_claims = false, writable = some_take_writes(nodes, n, system_id);
     for (int i = 0; i < n; i++) {
         if (!claims(&nodes[i], system_id) || (writable && nodes[i].read_only) ||
-            counted(nodes, i, known, system_id))
+            counted(nodes, i, system_id))
             continue;
-        known_claims |= i == known;
+        known_claims |= i == known || (known >= 0 && same_server(&nodes[i], &nodes[known]));
         if (best < 0 || nodes[i].timeline > nodes[best].timeline) {
             second = best;
             best = i;

@@ -104,7 +104,7 @@ const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
     case PQI_WHY_SUSPECT:
         return "did not answer its last probe";
     case PQI_WHY_ROLE:
-        return "takes writes, but is not the shard's primary; or belongs to another cluster";
+        return "not of this shard: it takes writes and is not its primary, or is of another cluster";
     case PQI_WHY_STAMP:
         return "its stamp is of another shard or fleet, or missing";
     case PQI_WHY_LAG_UNKNOWN:

@@ -396,6 +396,8 @@ static void hope_step(struct pqi_call *c, int64_t now)
 {
     if (aborted(c))
         end_unsent(c, "waiting for a server");
+    else if (now >= c->until_ns && pqi_shard_next_look(c->shard) != PQI_FOREVER)
+        end_unsent(c, "waiting for the first look at its servers");
     else if (now >= c->until_ns || now >= c->hope_until_ns)
         end_with_error(c);
     else

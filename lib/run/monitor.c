@@ -21,6 +21,7 @@
 #define PRIMARY_HEAD_START_MS 50
 #define FIRST_ROUNDS 4 /* at the start, rounds follow quickly until lags are known */
 #define FIRST_ROUNDS_MS 15
+#define YOUNG_MS 2000    /* so long after the grace at the most */
 #define LOOK_AGAIN_MS 20 /* rounds that calls ask for are at least this far apart */
 #define SWEEP_MS 500
 
@@ -289,8 +290,9 @@ static void probe_late(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     if (!under_way || p->until_ns > now)
         return;
     char text[80];
-    snprintf(text, sizeof text, "%s, for %lld ms",
-             p->asked ? "it accepts connections but does not answer" : "it cannot be connected",
+    snprintf(text, sizeof text,
+             p->asked ? "it accepts connections but does not answer, for %lld ms"
+                      : "no connection in %lld ms",
              (long long)((now - p->asked_ns) / PQI_MS));
     p->conn->trouble.kind = PQI_TROUBLE_NONE;
     pqi_conn_fail(p->conn, PQI_TROUBLE_TIMEOUT, text);
@@ -314,7 +316,8 @@ static int64_t next_round_ns(struct pqi_monitor *m, struct round *r, int64_t now
 {
     int64_t ms = m->db->options->health_interval_ms;
     pthread_mutex_lock(&r->shard->lock);
-    bool hurry = r->count < FIRST_ROUNDS || (lags_unknown(r->shard) && r->count < 3 * FIRST_ROUNDS);
+    bool young = now < pqi_after_ms(r->shard->grace_until_ns, YOUNG_MS);
+    bool hurry = r->count < FIRST_ROUNDS || (young && lags_unknown(r->shard));
     pthread_mutex_unlock(&r->shard->lock);
     if (hurry)
         return pqi_after_ms(now, FIRST_ROUNDS_MS);

@@ -35,6 +35,9 @@ static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shar
         snprintf(s->name, sizeof s->name, "shard%d", number);
     pthread_mutex_init(&s->lock, NULL);
     pqi_list_init(&s->waiting);
+    /* Processes that live for one read would all read from the first replica otherwise. */
+    atomic_init(&s->session_turn, pqi_random() >> 1);
+    atomic_init(&s->call_turn, pqi_random() >> 1);
     s->nodes = pqi_mem_array((size_t)conf->n, sizeof *s->nodes);
     if (!s->nodes)
         return pqi_err(err, PQR_E_NOMEM, "no memory for %s", s->name);

@@ -141,7 +141,7 @@ static bool node_settled(const struct pqi_shard *s, const struct pqi_node *node)
     if (k->report.state != PQR_NODE_UP)
         return k->report.state != PQR_NODE_UNKNOWN;
     return is_primary(s, node->index) || k->report.role == PQR_ROLE_PRIMARY || k->lag.ms >= 0 ||
-           k->sightings >= 4;
+           k->measured >= 4;
 }
 
 static void settle(struct pqi_shard *s)
@@ -193,6 +193,7 @@ void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, i
         node->known.lag = (struct pqi_lag){0, 0};
     } else {
         node->known.lag = pqi_lag_of(&s->history, seen->lsn);
+        node->known.measured += s->history.n > 0;
     }
     settle(s);
     wake_all(s);

@@ -25,6 +25,7 @@ struct pqi_known {
     int64_t seen_ns;    /* when that was; 0: never */
     int64_t latency_us; /* -1: not measured */
     int sightings;
+    int measured;          /* sightings that could be held against a sample of the primary */
     bool replaced; /* a new connection met another server there: the monitor must too */
     struct pqi_trouble trouble; /* why it is not UP */
 };
