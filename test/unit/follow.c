@@ -51,42 +51,43 @@ static void a_shard_without_nodes_has_no_primary(void **state)
 static void the_only_server_out_of_recovery_is_the_primary(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, REPLICA, false, 1, 7}, {UP, PRIMARY, false, 1, 7}}, 2, -1, 0, 0};
+    struct shard s = {{{UP, REPLICA, false, 1, 7, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, -1, 0, 0};
     expect(&s, IS, 1, -1);
 }
 
 static void a_primary_that_is_silent_once_stays(void **state)
 {
     (void)state;
-    struct shard s = {{{SUSPECT, PRIMARY, false, 1, 7}, {UP, REPLICA, false, 1, 7}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{SUSPECT, PRIMARY, false, 1, 7, 0}, {UP, REPLICA, false, 1, 7, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void while_the_primary_is_down_there_is_none(void **state)
 {
     (void)state;
-    struct shard s = {{{DOWN, PRIMARY, false, 1, 7}, {UP, REPLICA, false, 1, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{DOWN, PRIMARY, false, 1, 7, 0}, {UP, REPLICA, false, 1, 7, 0}}, 2, 0, 1, 7};
     expect(&s, NONE, -1, -1);
 }
 
 static void a_promoted_standby_is_followed_once_the_old_primary_is_down(void **state)
 {
     (void)state;
-    struct shard s = {{{DOWN, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{DOWN, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 1, -1);
 }
 
 static void a_standby_promoted_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
     expect(&s, DOUBT, 1, 0);
 }
 
 static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {UP, PRIMARY, false, 1, 7}}, 2, 1, 1, 7};
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, 1, 1, 7};
     expect(&s, DOUBT, 0, 1);
     s.known = 0;
     expect(&s, DOUBT, 0, 1);
@@ -95,7 +96,7 @@ static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
 static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, true, 1, 7}, {UP, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{UP, PRIMARY, true, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 1, -1); /* the operator chose the new one */
     s.node[0].read_only = false;
     s.node[1].read_only = true;
@@ -107,28 +108,28 @@ static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
 static void a_primary_that_is_read_only_and_alone_stays(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, true, 1, 7}, {UP, REPLICA, true, 1, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{UP, PRIMARY, true, 1, 7, 0}, {UP, REPLICA, true, 1, 7, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void doubt_ends_when_one_of_the_two_is_gone(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {DOWN, PRIMARY, false, 2, 7}}, 2, 0, 1, 7};
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {DOWN, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7}, {DOWN, PRIMARY, false, 2, 7}}, 2, 1, 2, 7};
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {DOWN, PRIMARY, false, 2, 7, 0}}, 2, 1, 2, 7};
     expect(&s, DOUBT, 0, -1);
 }
 
 static void a_server_of_another_system_is_no_claimant(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 9, 8}, {UP, PRIMARY, false, 1, 7}}, 2, 1, 1, 7};
+    struct shard s = {{{UP, PRIMARY, false, 9, 8, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, 1, 1, 7};
     expect(&s, IS, 1, -1);
     s.node[1].state = DOWN;
     expect(&s, NONE, -1, -1);
@@ -137,7 +138,7 @@ static void a_server_of_another_system_is_no_claimant(void **state)
 static void of_two_strangers_the_one_promoted_later_is_followed(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 2, 7}, {UP, PRIMARY, false, 3, 7}}, 2, -1, 0, 7};
+    struct shard s = {{{UP, PRIMARY, false, 2, 7, 0}, {UP, PRIMARY, false, 3, 7, 0}}, 2, -1, 0, 7};
     expect(&s, IS, 1, -1);
     s.node[0].timeline = 3;
     expect(&s, DOUBT, 0, 1);
@@ -149,9 +150,26 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
     for (int third = 0; third < 3; third++) {
         struct shard s = {.n = 3, .known = -1, .system_id = 7};
         for (int i = 0; i < 3; i++)
-            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7};
+            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7, 0};
         expect(&s, DOUBT, third == 0 ? 1 : 0, third == 2 ? 1 : 2);
     }
+}
+
+static void one_server_under_two_addresses_is_one_claimant_by_the_first(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 99},
+                       {UP, REPLICA, false, 1, 7, 50},
+                       {UP, PRIMARY, false, 1, 7, 99}},
+                      3,
+                      -1,
+                      0,
+                      0};
+    for (s.known = -1; s.known < 3; s.known++)
+        expect(&s, IS, 0, -1);
+    s.node[2].started_us = 98; /* another one after all */
+    s.known = 0;
+    expect(&s, DOUBT, 0, 2);
 }
 
 /* ---- The rule -------------------------------------------------------------------------------- */
@@ -331,6 +349,7 @@ static void a_primary_that_was_found_is_found_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(one_server_under_two_addresses_is_one_claimant_by_the_first),
         cmocka_unit_test(a_shard_without_nodes_has_no_primary),
         cmocka_unit_test(the_only_server_out_of_recovery_is_the_primary),
         cmocka_unit_test(a_primary_that_is_silent_once_stays),

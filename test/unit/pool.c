@@ -760,7 +760,7 @@ enum { THREADS = 6, ROUNDS = 1500 };
 
 static struct {
     _Atomic int out, most, faults, waits, left, monitored;
-    _Atomic bool done;
+    _Atomic bool done, closing;
     int limit;
 } crowd;
 
@@ -805,7 +805,7 @@ static bool wait_a_while(struct caller *who, int64_t ms)
     atomic_fetch_add(&crowd.waits, 1);
     int64_t until = pqi_after_ms(pqi_now_ns(), ms);
     while (!pqi_pool_granted(&pool, &who->ticket))
-        if (!pqi_waiter_wait(&who->waiter, until) && pqi_now_ns() >= until)
+        if (!pqi_waiter_wait(&who->waiter, until) || atomic_load(&crowd.closing))
             return pqi_pool_leave(&pool, &who->ticket);
     return true;
 }
@@ -821,7 +821,7 @@ static void one_round(struct caller *who, int me, int round)
         }
         c = who->ticket.conn;
     } else if (taken == PQI_TAKE_FULL) {
-        atomic_fetch_add(&crowd.faults, 1);
+        atomic_fetch_add(&crowd.faults, !atomic_load(&crowd.closing));
         return;
     }
     if (!c)
@@ -909,6 +909,33 @@ static void of_many_threads_no_more_than_the_limit_have_a_connection(void **stat
     }
 }
 
+/* Sooner or later in their work: those who wait are let go at once, nothing is lost. */
+static void a_pool_that_closes_lets_everybody_go(void **state)
+{
+    (void)state;
+    for (int again = 0; again < 50; again++) {
+        pthread_t threads[THREADS];
+        open_pool(2, PLENTY, false);
+        memset(&crowd, 0, sizeof crowd);
+        crowd.limit = 2;
+        for (int i = 0; i < THREADS; i++)
+            assert_int_equal(pthread_create(&threads[i], NULL, work, &caller[i]), 0);
+        for (int i = 0; i < 20 * again; i++)
+            sched_yield();
+        atomic_store(&crowd.closing, true);
+        pqi_pool_close(&pool);
+        for (int i = 0; i < THREADS; i++)
+            pthread_join(threads[i], NULL);
+        assert_int_equal(crowd.faults, 0);
+        counts(pool.nidle, pool.nidle, 0);
+        for (struct pqi_conn *c; (c = pqi_pool_expire(&pool, 0, 0));)
+            give_back(c, false);
+        counts(0, 0, 0);
+        if (again < 49)
+            pqi_pool_free(&pool);
+    }
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -942,6 +969,7 @@ int main(void)
         TEST(idle_connections_of_a_closed_pool_all_expire),
         TEST(random_days_go_as_the_model_says),
         TEST(of_many_threads_no_more_than_the_limit_have_a_connection),
+        TEST(a_pool_that_closes_lets_everybody_go),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
