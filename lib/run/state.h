@@ -67,11 +67,13 @@ struct pqi_shard {
 };
 
 /* Counters since the router opened. */
-#define PQI_COUNTERS(X)                                                                  \
-    X(reads)                                                                             \
-    X(writes) X(transactions) X(batches) X(errors) X(retries) X(unknown) X(deadlines)    \
-        X(pool_timeouts) X(pool_full) X(connects) X(connects_failed) X(connections_lost) \
-            X(discarded) X(fallback_reads) X(map_reloads)
+/* clang-format off */
+#define PQI_COUNTERS(X) \
+    X(reads) X(writes) X(transactions) X(batches) \
+    X(errors) X(retries) X(unknown) X(deadlines) X(pool_timeouts) X(pool_full) \
+    X(connects) X(connects_failed) X(connections_lost) X(discarded) \
+    X(fallback_reads) X(map_reloads)
+/* clang-format on */
 struct pqi_counters {
 #define X(name) _Atomic uint64_t name;
     PQI_COUNTERS(X)

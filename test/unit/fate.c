@@ -241,6 +241,19 @@ static void no_failure_is_taken_for_safer_than_it_is(void **state)
                     }
 }
 
+/* As an ERROR another server may have said it, through a foreign table: about the statement. */
+static void what_ends_a_session_does_so_only_as_fatal(void **state)
+{
+    (void)state;
+    static const char *const ends[] = {"25P03", "25P04", "57P01", "57P02", "57P05"};
+    for (size_t i = 0; i < COUNT(ends); i++) {
+        struct pqi_failure f = failure(ends[i], ERROR, SENT);
+        struct pqi_fate fate = pqi_fate(&f);
+        if (fate.class_ != P || !fate.keep || fate.read != x || fate.write != x)
+            fail_msg("%s as ERROR: class %d, keep %d", ends[i], fate.class_, fate.keep);
+    }
+}
+
 /* A code that is told apart is told apart whole: its neighbours are not. */
 static void only_the_codes_named_are_run_again(void **state)
 {
@@ -265,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_row_of_the_table_holds),
         cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
+        cmocka_unit_test(what_ends_a_session_does_so_only_as_fatal),
         cmocka_unit_test(only_the_codes_named_are_run_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

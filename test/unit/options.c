@@ -420,7 +420,6 @@ static void planned_options_are_refused(void **state)
                                           "DB_TENANT_SETTING",
                                           "DB_TOKEN_KEY",
                                           "DB_TOKEN_KEY_FILE",
-                                          "METRICS_ENABLED",
                                           "DB_RETRY_MAX",
                                           "DB_RETRY_BUDGET_PERCENT",
                                           "DB_BREAKER_FAILURES",
@@ -445,12 +444,35 @@ static void planned_options_are_refused(void **state)
     }
 }
 
-static void redis_variables_are_ignored_with_a_warning(void **state)
+static void variables_of_other_programs_are_ignored_with_a_warning(void **state)
 {
     (void)state;
-    assert_warnings(ENV(ONE, "REDIS_URL=redis://h", "REDIS_SENTINEL_PASSWORD=x"),
-                    "REDIS_URL is set, but this version has no cache: ignored\n"
-                    "REDIS_SENTINEL_PASSWORD is set, but this version has no cache: ignored");
+    static const char *const redis[] = {
+        "REDIS_URL",
+        "REDIS_URL_FILE",
+        "REDIS_SENTINEL_PASSWORD",
+        "REDIS_SENTINEL_PASSWORD_FILE",
+        "REDIS_CONNECTION_LIMIT",
+        "REDIS_CONNECT_TIMEOUT",
+        "REDIS_COMMAND_TIMEOUT",
+    };
+    for (size_t i = 0; i < sizeof redis / sizeof *redis; i++) {
+        char setting[100], warning[100];
+        snprintf(setting, sizeof setting, "%s=x", redis[i]);
+        snprintf(warning, sizeof warning, "%s is set, but this version has no cache: ignored",
+                 redis[i]);
+        assert_warnings(ENV(ONE, setting), warning);
+    }
+    static const char metrics[] =
+        "METRICS_ENABLED is set, but this version has no metrics: ignored";
+    assert_warnings(ENV(ONE, "METRICS_ENABLED=true"), metrics);
+    assert_warnings(ENV(ONE, "METRICS_ENABLED=whatever it means there"), metrics);
+    assert_no_warnings(ENV(ONE, "METRICS_ENABLED=", "METRICS_ENABLED= "));
+    assert_no_warnings(ENV(ONE, "METRICS_ENABLE=1", "METRICS_PORT=9100"));
+    assert_faults(ENV(ONE, "METRICS_ENABLED=1", "PQR_STRICT_ENV=1"), metrics);
+    assert_warnings(ENV(ONE, "METRICS_ENABLED=1", "REDIS_URL=redis://h"),
+                    "METRICS_ENABLED is set, but this version has no metrics: ignored\n"
+                    "REDIS_URL is set, but this version has no cache: ignored");
 }
 
 static void a_name_that_is_nearly_ours_is_asked_about(void **state)
@@ -982,6 +1004,8 @@ static void the_page_of_options_is_printed_from_the_list(void **state)
     assert_non_null(strstr(page, "| `DB_POOL_TIMEOUT` | 1ms to 1h, or 0, or nowait | 10 | "));
     assert_non_null(strstr(page, "| `DATABASE_REPLICA_{n}_URL` (`_FILE`) | a URL |  | "));
     assert_non_null(strstr(page, "`DB_LANES`"));
+    assert_non_null(strstr(page, "Ignored with a warning, since this version has no metrics: "
+                                 "`METRICS_ENABLED`.\n"));
     const char *path = getenv("OPTIONS_PAGE");
     FILE *file = fopen(path ? path : "docs/options.md", "r");
     if (!file) {
@@ -1013,7 +1037,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_the_message_is_counted),
         cmocka_unit_test(strict_makes_warnings_faults),
         cmocka_unit_test(planned_options_are_refused),
-        cmocka_unit_test(redis_variables_are_ignored_with_a_warning),
+        cmocka_unit_test(variables_of_other_programs_are_ignored_with_a_warning),
         cmocka_unit_test(a_name_that_is_nearly_ours_is_asked_about),
         cmocka_unit_test(replicas_follow_their_primary),
         cmocka_unit_test(shards_are_counted_from_0_beside_a_control_database),

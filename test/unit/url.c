@@ -2,6 +2,7 @@
  * piece of one ever gets into a text. */
 #include "../../lib/plan/url.h"
 #include "../../lib/base/mem.h"
+#include "../../lib/plan/servers.h"
 
 #include <pqrouter/pqrouter.h>
 #include <setjmp.h>
@@ -27,7 +28,7 @@ static struct reading read_text(const char *text)
     struct reading r = {.rc = PQR_OK};
     r.rc = pqi_url_read(&r.url, text, &r.fault);
     if (r.rc == PQR_OK)
-        r.rc = pqi_url_targets(&r.url, &r.conf, &r.fault);
+        r.rc = pqi_servers_make(&r.conf, &r.url, &r.fault);
     return r;
 }
 
