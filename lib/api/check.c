@@ -21,7 +21,7 @@ int pqi_take_struct(void *out, size_t own, const void *given, const char *macro,
         return PQR_OK;
     size_t size;
     memcpy(&size, given, sizeof size);
-    if (size < sizeof size)
+    if (size < sizeof size || size > 4096)
         return pqi_err(err, PQR_E_USAGE,
                        "%s: .size is %zu: make it with %s(…), or set it to sizeof", macro, size,
                        macro);

@@ -111,6 +111,9 @@ static int check_query(const pqr_query *q, pqr_error *err)
 {
     if (q->level < PQR_LEVEL_SESSION || q->level > PQR_LEVEL_PRIMARY)
         return pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", q->level);
+    if (q->deadline_ms < 0)
+        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                       (long long)q->deadline_ms);
     return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;
 }
 

@@ -18,7 +18,7 @@ static const struct row rows[] = {
     /* A PANIC takes the whole server down: what was in flight may be in its log, or not. */
     {"", PANIC, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     /* The node is (now) a replica: it did not write. A read that writes is the caller's error. */
-    {"25006", ANY, {PQI_NOT_RUN, true, PQI_RETURN, PQI_ELSEWHERE}},
+    {"25006", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_ELSEWHERE}},
     /* Serialization failure, deadlock; as FATAL a recovery conflict on a replica. */
     {"40001", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_BACKOFF}},
     {"40P01", ERROR, {PQI_NOT_RUN, true, PQI_BACKOFF, PQI_BACKOFF}},
@@ -66,6 +66,19 @@ static struct pqi_fate look_up(const struct pqi_failure *f)
     return no_answer;
 }
 
+/* What takes effect before its Sync may have, when the server ends or stops it; what may commit
+ * in parts is never run again. */
+static struct pqi_fate doubted(const struct pqi_failure *f, struct pqi_fate fate)
+{
+    bool ended = f->severity != PQI_SEV_ERROR;
+    if (!f->given || !(f->partial || (f->early && ended)))
+        return fate;
+    if (fate.class_ == PQI_NOT_RUN)
+        fate = (struct pqi_fate){PQI_MAYBE, fate.keep && !ended, fate.read, PQI_RETURN};
+    fate.write = PQI_RETURN;
+    return fate;
+}
+
 struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
@@ -75,7 +88,7 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
         return f->given ? no_answer : never_sent;
     /* The server's last words, heard before anything was sent: they speak of nothing of ours. */
     struct pqi_fate fate = look_up(f);
-    return fate.class_ == PQI_MAYBE && !f->given ? never_sent : fate;
+    return fate.class_ == PQI_MAYBE && !f->given ? never_sent : doubted(f, fate);
 }
 
 int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool write)

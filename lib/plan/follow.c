@@ -21,11 +21,16 @@ static bool same_server(const struct pqi_report *a, const struct pqi_report *b)
     return a->started_us != 0 && a->started_us == b->started_us && a->system_id == b->system_id;
 }
 
+static bool counts(const struct pqi_report *node, uint64_t system_id, bool writable)
+{
+    return claims(node, system_id) && !(writable && node->read_only);
+}
+
 /* Is it a claimant that is counted already, under an address that stands before it? */
-static bool counted(const struct pqi_report *nodes, int i, uint64_t system_id)
+static bool counted(const struct pqi_report *nodes, int i, uint64_t system_id, bool writable)
 {
     for (int j = 0; j < i; j++)
-        if (claims(&nodes[j], system_id) && same_server(&nodes[j], &nodes[i]))
+        if (counts(&nodes[j], system_id, writable) && same_server(&nodes[j], &nodes[i]))
             return true;
     return false;
 }
@@ -34,12 +39,13 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
                              uint64_t system_id)
 {
     int best = -1, second = -1; /* by timeline */
-    bool known_claims = false, writable = some_take_writes(nodes, n, system_id);
+    int incumbent = -1;         /* the known primary, if it claims; perhaps by another address */
+    bool writable = some_take_writes(nodes, n, system_id);
     for (int i = 0; i < n; i++) {
-        if (!claims(&nodes[i], system_id) || (writable && nodes[i].read_only) ||
-            counted(nodes, i, system_id))
+        if (!counts(&nodes[i], system_id, writable) || counted(nodes, i, system_id, writable))
             continue;
-        known_claims |= i == known || (known >= 0 && same_server(&nodes[i], &nodes[known]));
+        if (known >= 0 && (i == known || same_server(&nodes[i], &nodes[known])))
+            incumbent = i;
         if (best < 0 || nodes[i].timeline > nodes[best].timeline) {
             second = best;
             best = i;
@@ -56,8 +62,8 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
     /* Two servers take writes. The known primary still answers: an accidental promotion, or a
      * clone from a backup, beside it. Otherwise two strangers claim the shard, and the higher
      * timeline was promoted later; equal ones cannot be told apart. */
-    if (known_claims || nodes[second].timeline == nodes[best].timeline)
+    if (incumbent >= 0 || nodes[second].timeline == nodes[best].timeline)
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best,
-                                   known_claims && known != best ? known : second};
+                                   incumbent >= 0 && incumbent != best ? incumbent : second};
     return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
 }

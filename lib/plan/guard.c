@@ -250,13 +250,13 @@ static bool creates_temporary(const char *p)
     return t.kind != END;
 }
 
-/* SELECT … INTO TEMP t; but not WITH … AS (INSERT INTO temp …). */
-static bool selects_into_temporary(const char *p)
+/* SELECT … INTO t (only `temporary` ones); but not WITH … AS (INSERT INTO t …). */
+static bool selects_into(const char *p, bool temporary_only)
 {
     struct token before = {0};
     for (struct token t = next(&p); t.kind != END; before = t, t = next(&p))
         if (is_word(t, "INTO") && !is_word(before, "INSERT") && !is_word(before, "MERGE") &&
-            temporary_follows(p))
+            (!temporary_only || temporary_follows(p)))
             return true;
     return false;
 }
@@ -345,7 +345,7 @@ static const struct rule *rule_of(const char *p, enum pqi_place place)
     if (begins(p, "CREATE"))
         return creates_temporary(p) ? &temporary : NULL;
     if (begins(p, "SELECT") || begins(p, "WITH"))
-        return place != PQI_IN_READ && selects_into_temporary(p) ? &temporary : NULL;
+        return place != PQI_IN_READ && selects_into(p, true) ? &temporary : NULL;
     return begins_like(p);
 }
 
@@ -354,6 +354,13 @@ static const char *reason(const struct rule *r, enum pqi_place place)
     if (!r)
         return NULL;
     return place == PQI_IN_TX ? r->in_tx : r->outside;
+}
+
+/* EXPLAIN ANALYZE runs what it explains, and in a read-only transaction too PostgreSQL lets it make
+ * the table of CREATE … AS and SELECT INTO. */
+static bool explains_making(const char *sql, const char *p)
+{
+    return p != after_openings(sql) && (begins(p, "CREATE") || selects_into(p, false));
 }
 
 /* What may go to a lane: what reads, and what the server refuses there as a write (25006), so that
@@ -386,6 +393,10 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
         snprintf(why, why_size, "%s %s", rule->words, text);
         return text == TAINTS ? PQI_TAINT : PQI_REFUSE;
     }
+    if (place == PQI_IN_READ && explains_making(sql, p)) {
+        snprintf(why, why_size, "EXPLAIN of what makes a table is not a read: use pqr_write");
+        return PQI_REFUSE;
+    }
     if (place == PQI_IN_READ && !may_be_read(p)) {
         struct token t = peek(p);
         bool shown = t.kind == WORD && t.len <= 32;
@@ -394,6 +405,12 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
         return PQI_REFUSE;
     }
     return PQI_ALLOW;
+}
+
+bool pqi_commits_inside(const char *sql)
+{
+    const char *p = statement(sql);
+    return begins(p, "CALL") || begins(p, "DO");
 }
 
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place)

@@ -24,6 +24,10 @@ enum pqi_verdict {
 /* Judges a statement. `why` gets the reason of TAINT and REFUSE, cut to fit, else "". */
 enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, size_t why_size);
 
+/* May it commit parts of its work by itself (CALL, DO)? Then it is treated like a statement alone:
+ * what it did before it failed may stay. */
+bool pqi_commits_inside(const char *sql);
+
 /* After the fact: may a statement in this place have answered with this command tag ("SELECT 3",
  * PQcmdStatus)? False: it was not what it seemed, and its connection is to be closed. */
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place);

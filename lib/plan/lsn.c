@@ -58,5 +58,5 @@ void pqi_seen_raise(struct pqi_seen *seen, uint32_t timeline, uint64_t lsn)
 
 bool pqi_seen_fresh(const struct pqi_seen *seen, uint32_t timeline, uint64_t replayed)
 {
-    return replayed >= seen->lsn && (timeline == 0 || timeline >= seen->timeline);
+    return replayed >= seen->lsn && timeline >= seen->timeline;
 }

@@ -24,7 +24,8 @@ struct pqi_seen {
 void pqi_seen_raise(struct pqi_seen *seen, uint32_t timeline, uint64_t lsn);
 
 /* Is a node at (timeline, replayed) fresh enough? Both must hold: after a promotion positions can
- * go backwards. Timeline 0 (no right to read it) counts as not proven older. */
+ * go backwards. A node whose timeline is not proven (0) is fresh only for who has seen
+ * none that was. */
 bool pqi_seen_fresh(const struct pqi_seen *seen, uint32_t timeline, uint64_t replayed);
 
 #endif

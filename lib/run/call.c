@@ -469,6 +469,8 @@ static struct pqi_failure failure_of(const struct pqi_call *c, int statement, bo
                             .severity = conn->trouble.severity,
                             .given = conn->given,
                             .warned = conn->warned,
+                            .early = c->early,
+                            .partial = c->partial,
                             .timed_out = timed_out};
     if (statement >= 0) {
         f.sqlstate = pqi_answer_sqlstate(&conn->answers[statement]);
@@ -482,6 +484,7 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     struct pqi_failure f = failure_of(c, statement, timed_out);
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
+    c->session->unsure |= c->err.code == PQR_E_UNKNOWN; /* it reads where that can be seen */
     bool dead = c->conn->state == PQI_DEAD;
     c->conn->tainted |= !fate.keep;
     if (dead && !timed_out) {
@@ -512,9 +515,12 @@ static void tell_session(struct pqi_call *c)
         return;
     if (c->unit && !c->write)
         c->session->stay = c->node->index;
-    if (c->position >= 0)
-        pqi_session_saw(c->session, c->node, c->write,
-                        pqi_ask_position(&c->conn->answers[c->position], &at) ? &at : NULL);
+    if (c->position < 0)
+        return;
+    bool told = pqi_ask_position(&c->conn->answers[c->position], &at);
+    if (told && at.role == PQR_ROLE_REPLICA)
+        at.timeline = pqi_shard_replayed(c->node, at.lsn); /* so that the session may stay there */
+    pqi_session_saw(c->session, c->node, c->write, told ? &at : NULL);
 }
 
 static void run_done(struct pqi_call *c)
@@ -621,9 +627,7 @@ static int64_t waits_until(const struct pqi_call *c)
 struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
 {
     int64_t now = pqi_now_ns();
-    if (on_conn(c) && !revents && (now >= waits_until(c) || aborted(c)))
-        conn_late(c, now);
-    else if (c->state == PQI_CALL_RUN)
+    if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
     else if (on_conn(c))
         connect_step(c, revents);
@@ -636,6 +640,10 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
     else if (c->state == PQI_CALL_PAUSE)
         place(c);
     while (c->state == PQI_CALL_PLACE) /* at first, and for each rerun that need not wait */
+        place(c);
+    if (on_conn(c) && (aborted(c) || pqi_now_ns() >= waits_until(c)))
+        conn_late(c, pqi_now_ns()); /* also while bytes keep coming */
+    while (c->state == PQI_CALL_PLACE)
         place(c);
     bool fd = on_conn(c);
     return (struct pqi_want){.done = c->state == PQI_CALL_DONE,

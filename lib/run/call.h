@@ -14,6 +14,7 @@ struct pqi_call {
     struct pqr_session *session;
     bool write;           /* needs the primary */
     bool effects;         /* may have happened when its answer is lost */
+    bool early, partial;  /* as in struct pqi_failure */
     enum pqr_level level; /* reads */
     const struct pqi_stmt *stmts;
     int n;

@@ -23,7 +23,6 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
         return pqi_err(err, PQR_E_NOMEM, "%s: the connection cannot be lent",
                        c->node->target->name);
     }
-    c->conn->tainted = true;
     *loan = (struct loan){.node = c->node, .conn = c->conn, .pg = pg};
     pqi_list_append(&c->session->loans, &loan->link);
     *out = pg;
@@ -44,8 +43,11 @@ int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *e
     int code = pqi_call_run(&c);
     if (err)
         *err = c.err;
-    if (code == PQR_OK)
+    if (code == PQR_OK) {
+        c.conn->tainted = true; /* whatever comes, it is not pooled again */
+        s->unsure |= c.write;
         code = hand_over(&c, out, err);
+    }
     pqi_call_end(&c);
     return code;
 }

@@ -432,7 +432,7 @@ static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
         break;
     }
     case WATCH_PARTINGS:
-        pqi_partings_step(m->db->partings, now);
+        pqi_partings_step(m->db->partings);
         break;
     }
 }
@@ -456,7 +456,7 @@ static void *run(void *arg)
         }
         if (m->sweep_due_ns <= now) {
             sweep(m, now);
-            pqi_partings_step(m->db->partings, now);
+            pqi_partings_step(m->db->partings);
             m->sweep_due_ns = pqi_after_ms(now, SWEEP_MS);
         }
         struct epoll_event events[64];

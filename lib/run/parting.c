@@ -6,13 +6,10 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define PARTING_MS 10000
-
 struct parting {
     struct pqi_link link;
     struct pqi_pool *pool;
     int fd;
-    int64_t until_ns;
 };
 
 struct pqi_partings {
@@ -48,8 +45,7 @@ void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd)
     pthread_mutex_lock(&p->lock);
     bool keep = one && !p->ended;
     if (keep) {
-        *one = (struct parting){
-            .pool = pool, .fd = fd, .until_ns = pqi_after_ms(pqi_now_ns(), PARTING_MS)};
+        *one = (struct parting){.pool = pool, .fd = fd};
         pqi_list_append(&p->list, &one->link);
         struct epoll_event ev = {.events = EPOLLIN | EPOLLRDHUP};
         epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &ev);
@@ -63,14 +59,14 @@ void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd)
     pqi_pool_release(pool);
 }
 
-/* The first that has parted, or has had its time, out of the list; NULL: none. */
-static struct parting *take_parted(struct pqi_partings *p, int64_t now_ns)
+/* The first that has parted out of the list; NULL: none. */
+static struct parting *take_parted(struct pqi_partings *p)
 {
     struct parting *found = NULL;
     pthread_mutex_lock(&p->lock);
     for (struct pqi_link *l = p->list.next; l != &p->list && !found; l = l->next) {
         struct parting *one = pqi_container(l, struct parting, link);
-        if (one->until_ns <= now_ns || pqi_parted(one->fd))
+        if (p->ended || pqi_parted(one->fd))
             found = one;
     }
     if (found)
@@ -79,9 +75,9 @@ static struct parting *take_parted(struct pqi_partings *p, int64_t now_ns)
     return found;
 }
 
-void pqi_partings_step(struct pqi_partings *p, int64_t now_ns)
+void pqi_partings_step(struct pqi_partings *p)
 {
-    for (struct parting *one; (one = take_parted(p, now_ns));) {
+    for (struct parting *one; (one = take_parted(p));) {
         close(one->fd);
         pqi_pool_release(one->pool);
         pqi_mem_free(one);
@@ -93,7 +89,7 @@ void pqi_partings_end(struct pqi_partings *p)
     pthread_mutex_lock(&p->lock);
     p->ended = true;
     pthread_mutex_unlock(&p->lock);
-    pqi_partings_step(p, PQI_FOREVER);
+    pqi_partings_step(p);
 }
 
 void pqi_partings_free(struct pqi_partings *p)

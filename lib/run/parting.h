@@ -12,12 +12,13 @@ struct pqi_partings *pqi_partings_new(void); /* NULL: no memory or descriptor */
 /* Readable when there is something to step for. */
 int pqi_partings_fd(const struct pqi_partings *p);
 
-/* Takes a parting descriptor over: the pool's slot is released when the server has let go, or has
- * not for 10 seconds. fd -1, or after the end: at once. Thread-safe. */
+/* Takes a parting descriptor over: the pool's slot is released when the server has let go: a
+ * dead link ends by keepalive, a frozen server keeps its slots. fd -1, or after the end: at once.
+ * Thread-safe. */
 void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd);
 
-/* Releases what has parted, or has had its time. */
-void pqi_partings_step(struct pqi_partings *p, int64_t now_ns);
+/* Releases what has parted. */
+void pqi_partings_step(struct pqi_partings *p);
 
 /* From now on nothing is waited for. */
 void pqi_partings_end(struct pqi_partings *p);

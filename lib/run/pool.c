@@ -45,6 +45,21 @@ static enum pqi_taken take_now(struct pqi_pool *p, struct pqi_conn **conn)
     return PQI_TAKE_SLOT;
 }
 
+/* Gives a connection, or (NULL) a slot, to the first who waits. false: nobody does.
+ * Woken under the lock: the ticket is gone as soon as its owner has seen the grant. */
+static bool grant(struct pqi_pool *p, struct pqi_conn *c)
+{
+    if (pqi_list_empty(&p->waiting))
+        return false;
+    struct pqi_ticket *t = pqi_container(p->waiting.next, struct pqi_ticket, link);
+    pqi_list_remove(&t->link);
+    p->nwaiting--;
+    t->conn = c;
+    t->granted = true;
+    pqi_waiter_wake(t->waiter);
+    return true;
+}
+
 enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
@@ -65,12 +80,21 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
     return taken;
 }
 
+/* Who came while the monitor had its turn was queued, though there was enough for both. */
+static void serve_waiting(struct pqi_pool *p)
+{
+    struct pqi_conn *c;
+    while (!p->closed && !pqi_list_empty(&p->waiting) && take_now(p, &c) != PQI_TAKE_WAIT)
+        grant(p, c);
+}
+
 enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
     enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, conn);
     p->monitor_turn = false;
     p->monitor_waits = taken == PQI_TAKE_WAIT;
+    serve_waiting(p);
     pthread_mutex_unlock(&p->lock);
     return taken;
 }
@@ -93,21 +117,6 @@ bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket)
     }
     pthread_mutex_unlock(&p->lock);
     return granted;
-}
-
-/* Gives a connection, or (NULL) a slot, to the first who waits. false: nobody does.
- * Woken under the lock: the ticket is gone as soon as its owner has seen the grant. */
-static bool grant(struct pqi_pool *p, struct pqi_conn *c)
-{
-    if (pqi_list_empty(&p->waiting))
-        return false;
-    struct pqi_ticket *t = pqi_container(p->waiting.next, struct pqi_ticket, link);
-    pqi_list_remove(&t->link);
-    p->nwaiting--;
-    t->conn = c;
-    t->granted = true;
-    pqi_waiter_wake(t->waiter);
-    return true;
 }
 
 /* The monitor comes before all who wait: what it learns serves them all. Until it has come, nobody

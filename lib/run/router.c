@@ -241,7 +241,7 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
 void pqi_session_close(struct pqr_session *s)
 {
     struct pqr *db = s->db;
-    pqi_tx_rollback_all(s);
+    pqi_tx_drop_all(s);
     pqi_lend_back(s, NULL);
     pqi_session_free(s);
     pqi_router_unref(db);

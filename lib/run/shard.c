@@ -124,6 +124,8 @@ static void follow(struct pqi_shard *s, struct news *news)
              s->primary >= 0 ? s->nodes[s->primary].target->name : "none", s->timeline);
         s->history.n = 0; /* positions of another timeline are no measure */
     }
+    if (s->first_timeline == 0)
+        s->first_timeline = k->report.timeline;
     s->primary = s->follow.node;
     s->timeline = k->report.timeline;
     s->system_id = k->report.system_id;
@@ -165,7 +167,9 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
     }
     k->report.role = seen->role;
     k->report.read_only = seen->read_only;
-    k->report.timeline = seen->timeline;
+    /* A replica whose receiver is gone cannot tell; its line is at least the one it told before. */
+    if (seen->timeline != 0 || restarted || changed)
+        k->report.timeline = seen->timeline;
     k->report.system_id = seen->system_id;
     k->report.started_us = seen->started_us;
     k->stamp = seen->stamp;
@@ -244,6 +248,32 @@ void pqi_shard_look_again(struct pqi_shard *s)
     pqi_flag_set(s->db->monitor_flag);
 }
 
+/* The line that a node is proven to be on. Without the right to tell (pg_monitor) a replica counts
+ * as on the shard's while this process has seen no promotion. 0: not proven. */
+static uint32_t proven_timeline(const struct pqi_shard *s, const struct pqi_known *k)
+{
+    if (k->report.timeline != 0 || s->timeline != s->first_timeline)
+        return k->report.timeline;
+    return s->timeline;
+}
+
+uint32_t pqi_shard_replayed(struct pqi_node *node, uint64_t lsn)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    struct pqi_known *k = &node->known;
+    if (k->report.role == PQR_ROLE_REPLICA && lsn > k->lsn)
+        k->lsn = lsn;
+    uint32_t timeline = proven_timeline(node->shard, k);
+    pthread_mutex_unlock(&node->shard->lock);
+    return timeline;
+}
+
+/* What a replica of an older or unproven line has replayed is no measure against this one's. */
+static struct pqi_lag measured_lag(const struct pqi_shard *s, const struct pqi_known *k)
+{
+    return proven_timeline(s, k) < s->timeline ? (struct pqi_lag){-1, -1} : k->lag;
+}
+
 /* ---- Where a call goes ---------------------------------------------------------------------- */
 
 void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_need *need)
@@ -268,8 +298,8 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
             .stamp_ok = k->sightings > 0 &&
                         pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
             .tried = tried && tried[i],
-            .lag = k->lag,
-            .timeline = k->report.timeline,
+            .lag = measured_lag(s, k),
+            .timeline = proven_timeline(s, k),
             .replayed = k->lsn,
         };
     }

@@ -25,7 +25,7 @@ struct pqi_known {
     int64_t seen_ns;    /* when that was; 0: never */
     int64_t latency_us; /* -1: not measured */
     int sightings;
-    int measured;          /* sightings that could be held against a sample of the primary */
+    int measured;  /* sightings that could be held against a sample of the primary */
     bool replaced; /* a new connection met another server there: the monitor must too */
     struct pqi_trouble trouble; /* why it is not UP */
 };
@@ -56,9 +56,10 @@ struct pqi_shard {
     int64_t grace_until_ns;
     int64_t round_due_ns; /* when the monitor looks again */
     struct pqi_follow follow;
-    int primary;        /* the last one beyond doubt; -1: none yet */
-    uint32_t timeline;  /* the highest of a primary */
-    uint64_t system_id; /* 0: not known yet */
+    int primary;             /* the last one beyond doubt; -1: none yet */
+    uint32_t timeline;       /* the highest of a primary */
+    uint32_t first_timeline; /* of the first primary seen */
+    uint64_t system_id;      /* 0: not known yet */
     uint64_t segment_bytes;
     struct pqi_history history;
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */

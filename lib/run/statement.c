@@ -138,8 +138,9 @@ int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
     pqi_call_init(&c, s, q->deadline_ms);
     int code = bind(&stmts[0], q, place, err);
     stmts[0].sync = true;
-    stmts[0].alone = q->alone != 0;
+    stmts[0].alone = q->alone != 0 || (code == PQR_OK && pqi_commits_inside(q->sql));
     c.write = c.effects = true;
+    c.partial = stmts[0].alone;
     c.stmts = stmts;
     c.n = c.count = 1;
     c.name = q->name;

@@ -13,7 +13,7 @@
 
 #define RERUNS_MAX 3
 #define RERUN_PAUSE_MS 5 /* doubles, with full jitter */
-#define ROLLBACK_MS 1000 /* then the connection is closed, and the server rolls back */
+#define ROLLBACK_MS 100  /* then the connection is closed, and the server rolls back */
 
 static const char *const begin_sql[3][2] = {
     [PQR_READ_COMMITTED] = {"begin isolation level read committed read write",
@@ -82,10 +82,15 @@ void pqi_tx_cut_all(struct pqr *db)
         pqi_conn_give_up(node, conn);
 }
 
-void pqi_tx_rollback_all(struct pqr_session *s)
+void pqi_tx_drop_all(struct pqr_session *s)
 {
-    while (!pqi_list_empty(&s->txs))
-        pqi_tx_rollback(pqi_container(s->txs.next, struct pqr_tx, of_session));
+    while (!pqi_list_empty(&s->txs)) {
+        struct pqr_tx *tx = pqi_container(s->txs.next, struct pqr_tx, of_session);
+        struct pqi_conn *conn = take_conn(tx);
+        if (conn)
+            pqi_conn_give_up(tx->node, conn);
+        free_tx(tx);
+    }
 }
 
 int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
@@ -111,8 +116,10 @@ int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx *
                               .conn = c.conn,
                               .read_only = o->read_only,
                               .isolation = o->isolation,
-                              .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms};
+                              .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
+                              .until_ns = PQI_FOREVER};
         pqi_list_append(&s->txs, &tx->of_session);
+        s->unsure |= c.write; /* what it sees and does is on the primary, until its commit tells */
         pthread_mutex_lock(&s->db->gate_lock);
         pqi_list_append(&s->db->open_txs, &tx->of_db);
         pthread_mutex_unlock(&s->db->gate_lock);
@@ -134,6 +141,8 @@ static void init_call(struct pqi_call *c, struct pqr_tx *tx, struct pqi_conn *co
     c->conn = conn;
     c->unit = false;
     c->keep = true;
+    if (tx->until_ns < c->until_ns)
+        c->until_ns = tx->until_ns;
     c->state = PQI_CALL_RUN;
 }
 
@@ -227,6 +236,14 @@ static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
         c->err.retry = PQR_RETRY_SAFE;
 }
 
+/* COMMIT takes effect when it is executed, before its Sync: its tag is proof, also when the server
+ * ended the session right after it. */
+static bool committed(const struct pqi_call *c)
+{
+    const struct pqi_answer *a = &c->conn->answers[0];
+    return a->state == PQI_ANSWER_OK && strcmp(pqi_answer_tag(a), "COMMIT") == 0;
+}
+
 int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
 {
     const struct pqi_stmt stmts[] = {{.sql = "commit", .sync = true},
@@ -240,12 +257,15 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     }
     struct pqi_call c;
     init_call(&c, tx, conn, 0);
-    c.write = c.effects = !tx->read_only;
+    c.write = c.effects = c.early = !tx->read_only;
     c.keep = false;
     bool track = s->shard && s->shard->n > 1;
     c.position = track ? 1 : -1;
-    if (run_here(&c, stmts, track ? 2 : 1) == PQR_OK)
+    int status = run_here(&c, stmts, track ? 2 : 1);
+    if (status == PQR_OK)
         check_commit_tag(&c, tx);
+    else if (committed(&c))
+        pqi_err_none(&c.err);
     pqi_count(s->db, transactions);
     if (err)
         *err = c.err;
@@ -280,12 +300,13 @@ static bool worth_again(const pqr_error *e)
 }
 
 static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work,
-                         void *arg, pqr_error *err)
+                         void *arg, int64_t until_ns, pqr_error *err)
 {
     struct pqr_tx *tx;
     int code = pqi_tx_begin(s, o, &tx, err);
     if (code != PQR_OK)
         return code;
+    tx->until_ns = until_ns;
     pqi_err_none(err);
     code = work(tx, arg, err);
     if (code == PQR_OK)
@@ -305,7 +326,7 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
     for (int again = 0;; again++) {
         int64_t now = pqi_now_ns();
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
-        int code = transact_once(s, &left, work, arg, err);
+        int code = transact_once(s, &left, work, arg, until, err);
         int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
         int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
         if (code == PQR_OK || !worth_again(err) || again == RERUNS_MAX || pause_until >= until)

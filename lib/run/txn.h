@@ -11,9 +11,10 @@ struct pqr_tx {
     struct pqi_conn *conn; /* NULL: lost, or taken by pqr_close; guarded by db->gate_lock */
     bool read_only;
     int32_t isolation;
-    int64_t deadline_ms;
-    bool lost;        /* the connection went away: nothing of it happened */
-    char sqlstate[8]; /* of its first failure; "": none */
+    int64_t deadline_ms; /* of each statement */
+    int64_t until_ns;    /* of the whole; PQI_FOREVER: none */
+    bool lost;           /* the connection went away: nothing of it happened */
+    char sqlstate[8];    /* of its first failure; "": none */
 };
 
 int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
@@ -24,8 +25,8 @@ void pqi_tx_rollback(struct pqr_tx *tx);
 int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
                     pqr_error *err);
 
-/* Rolls back what a session has left open. */
-void pqi_tx_rollback_all(struct pqr_session *s);
+/* Drops what a session has left open: its connections are closed, and the server rolls back. */
+void pqi_tx_drop_all(struct pqr_session *s);
 
 /* After pqr_close: takes away the connections of transactions that the application left open. */
 void pqi_tx_cut_all(struct pqr *db);

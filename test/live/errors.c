@@ -343,6 +343,14 @@ static void *terminate_soon(void *arg)
     return NULL;
 }
 
+static void *terminate_call_soon(void *arg)
+{
+    (void)arg;
+    live_sleep_ms(300);
+    ask(P, "select pg_terminate_backend(pid) from pg_stat_activity where query like 'call %%'");
+    return NULL;
+}
+
 static void a_read_whose_backend_is_killed_under_it_is_run_again(void **state)
 {
     pthread_t killer;
@@ -368,6 +376,111 @@ static void a_write_terminated_by_an_administrator_is_run_again_once_it_provably
                  PQR_QUERY(.sql = "with slow as (select pg_sleep(1)) select pg_sleep(0) from slow"),
                  NULL, &live_error));
     pthread_join(killer, NULL);
+    pqr_session_close(s);
+}
+
+/* A COMMIT takes effect before its Sync: a session that is terminated in between has committed. */
+struct committers {
+    pqr *db;
+    _Atomic bool stop;
+    _Atomic int next, lies;
+};
+
+static int insert_id(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    return pqr_exec(
+        tx, PQR_QUERY(.sql = "insert into ledger values ($1)", PQR_PARAMS(PQR_INT64(*(int *)arg))),
+        NULL, err);
+}
+
+static void *commit_ids(void *arg)
+{
+    struct committers *c = arg;
+    while (!atomic_load(&c->stop)) {
+        int id = atomic_fetch_add(&c->next, 1);
+        pqr_session *s = live_session(c->db, "acme");
+        int code = pqr_transact(s, NULL, insert_id, &id, &live_error);
+        pqr_session_close(s);
+        long rows = ask_number(P, "select count(*) from ledger where id = %d", id);
+        bool lie = rows > 1 || (code == PQR_OK && rows != 1) ||
+                   (code != PQR_OK && code != PQR_E_UNKNOWN && rows != 0);
+        if (lie)
+            print_error("%d: %s, and %ld rows\n", id, pqr_code_name(code), rows);
+        atomic_fetch_add(&c->lies, lie);
+    }
+    return NULL;
+}
+
+static void a_transaction_that_is_terminated_at_any_moment_is_told_truly(void **state)
+{
+    struct committers c = {.db = *state};
+    pthread_t t[2];
+    ask(P, "create table ledger(id bigint)");
+    for (int i = 0; i < 2; i++)
+        pthread_create(&t[i], NULL, commit_ids, &c);
+    for (int64_t until = live_now_ms() + 6000; live_now_ms() < until;)
+        ask(P, "select pg_terminate_backend(pid) from pg_stat_activity"
+               " where application_name = 'errors' and state <> 'idle'");
+    atomic_store(&c.stop, true);
+    for (int i = 0; i < 2; i++)
+        pthread_join(t[i], NULL);
+    print_message("%d transactions\n", c.next);
+    assert_int_equal(c.lies, 0);
+}
+
+static void a_procedure_that_commits_inside_is_never_run_again(void **state)
+{
+    pthread_t killer;
+    ask(P, "create table steps(n int)");
+    ask(P, "create procedure two_steps() language plpgsql as $$ begin insert into steps values (1);"
+           " commit; perform pg_sleep(1); insert into steps values (2); end $$");
+    for (int alone = 0; alone < 2; alone++) {
+        ask(P, "truncate steps");
+        pqr_session *s = live_session(*state, "acme");
+        pthread_create(&killer, NULL, terminate_call_soon, NULL);
+        FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "call two_steps()", .alone = alone),
+                                       NULL, &live_error));
+        pthread_join(killer, NULL);
+        assert_int_equal(ask_number(P, "select count(*) from steps"), 1);
+        pqr_session_close(s);
+    }
+}
+
+static void explain_of_what_makes_a_table_is_no_read(void **state)
+{
+    static const char *const statements[] = {
+        "explain analyze create table made as select 1",
+        "explain (analyze) select 1 as x into made",
+        "explain analyze create materialized view made as select 1",
+        "explain analyze select 1 as x into temp made",
+    };
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        FAILS(PQR_E_USAGE, pqr_read(s, PQR_QUERY(.sql = statements[i], .level = PQR_LEVEL_PRIMARY),
+                                    NULL, &live_error));
+    OK(pqr_read(s, PQR_QUERY(.sql = "explain analyze select 1"), NULL, &live_error));
+    assert_int_equal(ask_number(P, "select count(*) from pg_class where relname = 'made'"), 0);
+    pqr_session_close(s);
+}
+
+static int sleep_often(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    (void)arg;
+    int code = PQR_OK;
+    for (int i = 0; i < 5 && code == PQR_OK; i++)
+        code = pqr_exec(tx, PQR_QUERY(.sql = "select pg_sleep(0.3)"), NULL, err);
+    return code;
+}
+
+static void the_deadline_of_a_transaction_is_of_the_whole(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    int64_t begun = live_now_ms();
+    FAILS(PQR_E_DEADLINE,
+          pqr_transact(s, PQR_TX(.deadline_ms = 500), sleep_often, NULL, &live_error));
+    assert_in_range(live_now_ms() - begun, 450, 900);
+    FAILS(PQR_E_USAGE,
+          pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = -1), NULL, &live_error));
     pqr_session_close(s);
 }
 
@@ -413,6 +526,10 @@ int main(void)
         cmocka_unit_test(a_read_whose_backend_is_killed_under_it_is_run_again),
         cmocka_unit_test(
             a_write_terminated_by_an_administrator_is_run_again_once_it_provably_rolled_back),
+        cmocka_unit_test(a_transaction_that_is_terminated_at_any_moment_is_told_truly),
+        cmocka_unit_test(a_procedure_that_commits_inside_is_never_run_again),
+        cmocka_unit_test(explain_of_what_makes_a_table_is_no_read),
+        cmocka_unit_test(the_deadline_of_a_transaction_is_of_the_whole),
     };
     return cmocka_run_group_tests(tests, prepare, clean);
 }

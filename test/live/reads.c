@@ -219,6 +219,74 @@ static void a_session_does_not_go_back_in_time_when_its_replica_leaves(void **st
     pqr_close(db, 0);
 }
 
+static const char *source_of_next_read(pqr_session *s)
+{
+    static char source[64];
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), &res, &live_error));
+    snprintf(source, sizeof source, "%s", pqr_source(res));
+    pqr_result_free(res);
+    return source;
+}
+
+/* Whoever looks whether a write happened must look where that can be seen. */
+static void after_a_write_in_doubt_a_session_reads_from_the_primary(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(5)", .deadline_ms = 100),
+                                   NULL, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_session_close(s);
+}
+
+static void beside_and_after_a_transaction_a_session_does_not_go_back(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    pqr_tx *tx;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_rollback(tx);
+    pqr_session_close(s);
+    s = live_session(*state, "acme");
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    pqr_rollback(tx);
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_session_close(s);
+    struct pg_conn *lent;
+    s = live_session(*state, "acme");
+    OK(pqr_lend(s, PQR_LEND_WRITE, &lent, &live_error));
+    pqr_give_back(s, lent);
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_session_close(s);
+}
+
+static void *write_all_the_time(void *arg)
+{
+    _Atomic bool *stop = arg;
+    while (!atomic_load(stop))
+        ask(P, "insert into note(body) select 0 from generate_series(1, 20)");
+    return NULL;
+}
+
+static void a_session_stays_on_its_replica_also_while_others_write(void **state)
+{
+    _Atomic bool stop = false;
+    pthread_t writer;
+    int elsewhere = 0;
+    pthread_create(&writer, NULL, write_all_the_time, &stop);
+    for (int i = 0; i < 20; i++) {
+        pqr_session *s = live_session(*state, "acme");
+        char first[64];
+        snprintf(first, sizeof first, "%s", source_of_next_read(s));
+        for (int j = 0; j < 10; j++)
+            elsewhere += strcmp(source_of_next_read(s), first) != 0;
+        pqr_session_close(s);
+    }
+    atomic_store(&stop, true);
+    pthread_join(writer, NULL);
+    assert_int_equal(elsewhere, 0);
+}
+
 static void a_read_that_writes_fails_on_every_node(void **state)
 {
     static const char *const statements[] = {
@@ -467,6 +535,9 @@ int main(void)
         cmocka_unit_test(a_session_reads_its_own_writes),
         cmocka_unit_test(a_session_returns_to_a_replica_once_that_has_its_write),
         cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),
+        cmocka_unit_test(after_a_write_in_doubt_a_session_reads_from_the_primary),
+        cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
+        cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
         cmocka_unit_test(a_replica_with_replay_paused_is_left_out_and_comes_back),
         cmocka_unit_test(a_replica_that_lags_by_bytes_is_left_out),

@@ -26,8 +26,9 @@
 #define rr PQI_ELSEWHERE
 #define rb PQI_BACKOFF
 
-/* How it was: nothing given to libpq; given; given, and a warning came first; out of time. */
-enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE };
+/* How it was: nothing given to libpq; given; given, and a warning came first; out of
+ * time; a COMMIT, and a statement alone, that were given. */
+enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE, COMMIT, ALONE };
 
 #define DROP false
 #define KEEP true
@@ -121,6 +122,19 @@ static const struct row {
     {"a class that nobody knows", "ZZ999", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
     {"a class that nobody knows", "ZZ999", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
 
+    {"COMMIT, and terminated", "57P01", FATAL, COMMIT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"COMMIT, and idle for too long", "57P05", FATAL, COMMIT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"COMMIT, and the end", "", NONE, COMMIT, U, DROP, rr, x, LOST, UNKNOWN},
+    {"COMMIT, and a serialization failure", "40001", ERROR, COMMIT, N, KEEP, rb, rb, SQL, SQL},
+    {"COMMIT, and cancelled", "57014", ERROR, COMMIT, N, KEEP, x, x, SQL, SQL},
+    {"COMMIT, and a deferred constraint", "23503", ERROR, COMMIT, P, KEEP, x, x, SQL, SQL},
+    {"alone, and terminated", "57P01", FATAL, ALONE, U, DROP, rr, x, LOST, UNKNOWN},
+    {"alone, and the end", "", NONE, ALONE, U, DROP, rr, x, LOST, UNKNOWN},
+    {"alone, and cancelled", "57014", ERROR, ALONE, U, KEEP, x, x, SQL, UNKNOWN},
+    {"alone, and a serialization failure", "40001", ERROR, ALONE, U, KEEP, rb, x, SQL, UNKNOWN},
+    {"alone, and a lock", "55P03", ERROR, ALONE, U, KEEP, rb, x, SQL, UNKNOWN},
+    {"alone, and a unique violation", "23505", ERROR, ALONE, P, KEEP, x, x, SQL, SQL},
+
     {"protocol violation", "08P01", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
     {"protocol violation", "08P01", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
     {"internal error", "XX000", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
@@ -135,6 +149,8 @@ static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severi
                                 .severity = severity,
                                 .given = phase != UNSENT && phase != LATE_UNSENT,
                                 .warned = phase == WARNED,
+                                .early = phase == COMMIT,
+                                .partial = phase == ALONE,
                                 .timed_out = phase == LATE || phase == LATE_UNSENT};
 }
 
@@ -203,10 +219,14 @@ static const char *wrong(const struct pqi_failure *f, struct pqi_fate fate)
         return "lost without a word that can be trusted, and not in doubt";
     if (f->given && f->severity == PANIC && fate.class_ != U)
         return "a PANIC, and not in doubt";
-    if (fate.keep && !said_as_error(f) && strcmp(f->sqlstate, "25006") != 0)
+    if (fate.keep && !said_as_error(f))
         return "a connection is kept that the server has left";
-    if (fate.class_ == U && fate.keep)
+    if (fate.class_ == U && fate.keep && !f->partial)
         return "a connection in doubt is kept";
+    if (f->given && f->partial && fate.class_ == N)
+        return "parts of it may stay, and it is not in doubt";
+    if (f->given && f->early && f->severity == FATAL && fate.class_ == N)
+        return "it may have taken effect before the end, and is not in doubt";
     if ((write == PQR_E_UNKNOWN) != (fate.class_ == U))
         return "UNKNOWN is said of a write that is not in doubt, or not said";
     if (read == PQR_E_UNKNOWN)
@@ -224,21 +244,53 @@ static const char *wrong(const struct pqi_failure *f, struct pqi_fate fate)
     return NULL;
 }
 
+static void the_end_of_the_server_proves_nothing_of_what_takes_effect_early(void **state)
+{
+    (void)state;
+    const struct pqi_failure commit = {
+        .sqlstate = "57P01", .severity = PQI_SEV_FATAL, .given = true, .early = true};
+    struct pqi_fate fate = pqi_fate(&commit);
+    assert_int_equal(fate.class_, PQI_MAYBE);
+    assert_int_equal(fate.write, PQI_RETURN);
+    assert_int_equal(pqi_fate_code(&commit, &fate, true), PQR_E_UNKNOWN);
+    const struct pqi_failure refused = {
+        .sqlstate = "40001", .severity = PQI_SEV_ERROR, .given = true, .early = true};
+    assert_int_equal(pqi_fate(&refused).class_, PQI_NOT_RUN); /* a COMMIT that failed rolled back */
+}
+
+static void what_may_commit_in_parts_is_never_run_again(void **state)
+{
+    (void)state;
+    const struct pqi_failure cancelled = {
+        .sqlstate = "57014", .severity = PQI_SEV_ERROR, .given = true, .partial = true};
+    struct pqi_fate fate = pqi_fate(&cancelled);
+    assert_int_equal(fate.class_, PQI_MAYBE);
+    assert_int_equal(pqi_fate_retry(&fate, true), PQR_RETRY_UNKNOWN);
+    const struct pqi_failure deadlock = {
+        .sqlstate = "40P01", .severity = PQI_SEV_ERROR, .given = true, .partial = true};
+    assert_int_equal(pqi_fate(&deadlock).write, PQI_RETURN);
+}
+
 static void no_failure_is_taken_for_safer_than_it_is(void **state)
 {
     (void)state;
     for (size_t i = 0; i < COUNT(rows) + COUNT(others); i++)
         for (int severity = NONE; severity <= PANIC; severity++)
-            for (int given = 0; given < 2; given++)
-                for (int warned = 0; warned < 2; warned++)
-                    for (int timed_out = 0; timed_out < 2; timed_out++) {
-                        struct pqi_failure f = {sqlstate_at(i), (enum pqi_severity)severity, given,
-                                                warned, timed_out};
-                        const char *what = wrong(&f, pqi_fate(&f));
-                        if (what)
-                            fail_msg("\"%s\", severity %d, given %d, warned %d, timed out %d: %s",
-                                     f.sqlstate, severity, given, warned, timed_out, what);
-                    }
+            for (int flags = 0; flags < 32; flags++) {
+                struct pqi_failure f = {.sqlstate = sqlstate_at(i),
+                                        .severity = (enum pqi_severity)severity,
+                                        .given = flags & 1,
+                                        .warned = flags & 2,
+                                        .timed_out = flags & 4,
+                                        .early = flags & 8,
+                                        .partial = flags & 16};
+                const char *what = wrong(&f, pqi_fate(&f));
+                if (what)
+                    fail_msg("\"%s\", severity %d, given %d, warned %d, timed out %d, early %d, "
+                             "partial %d: %s",
+                             f.sqlstate, severity, f.given, f.warned, f.timed_out, f.early,
+                             f.partial, what);
+            }
 }
 
 /* As an ERROR another server may have said it, through a foreign table: about the statement. */
@@ -276,6 +328,8 @@ static void only_the_codes_named_are_run_again(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_end_of_the_server_proves_nothing_of_what_takes_effect_early),
+        cmocka_unit_test(what_may_commit_in_parts_is_never_run_again),
         cmocka_unit_test(every_row_of_the_table_holds),
         cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
         cmocka_unit_test(what_ends_a_session_does_so_only_as_fatal),

@@ -216,7 +216,7 @@ static void a_server_is_fresh_only_if_position_and_timeline_are(void **state)
     } servers[] = {
         {2, 500, true},  {2, 501, true},  {2, 499, false},
         {3, 500, true},  {3, 499, false}, {1, 500, false},
-        {1, 900, false}, {1, 499, false}, {0, 500, true}, /* not proven older */
+        {1, 900, false}, {1, 499, false}, {0, 500, false}, /* not proven */
         {0, 499, false}, {2, 0, false},   {UINT32_MAX, UINT64_MAX, true},
     };
     const struct pqi_seen seen = {2, 500};
@@ -224,6 +224,16 @@ static void a_server_is_fresh_only_if_position_and_timeline_are(void **state)
         if (pqi_seen_fresh(&seen, servers[i].timeline, servers[i].replayed) != servers[i].fresh)
             fail_msg("a server at %u/%" PRIu64 " is judged wrongly", servers[i].timeline,
                      servers[i].replayed);
+}
+
+static void an_unproven_timeline_will_do_for_who_has_seen_no_proven_one(void **state)
+{
+    (void)state;
+    const struct pqi_seen seen = {0, 500};
+    assert_true(pqi_seen_fresh(&seen, 0, 500));
+    assert_true(pqi_seen_fresh(&seen, 1, 500));
+    assert_false(pqi_seen_fresh(&seen, 0, 499));
+    assert_false(pqi_seen_fresh(&seen, 1, 499));
 }
 
 static void to_a_session_that_saw_nothing_every_server_is_fresh(void **state)
@@ -265,6 +275,7 @@ int main(void)
         cmocka_unit_test(an_unknown_timeline_raises_only_the_position),
         cmocka_unit_test(what_was_seen_never_falls),
         cmocka_unit_test(a_server_is_fresh_only_if_position_and_timeline_are),
+        cmocka_unit_test(an_unproven_timeline_will_do_for_who_has_seen_no_proven_one),
         cmocka_unit_test(to_a_session_that_saw_nothing_every_server_is_fresh),
         cmocka_unit_test(where_a_session_read_it_may_read_again),
     };

@@ -32,7 +32,7 @@ static bool for_replicas_only(const struct pqi_need *need)
 static bool holds(enum pqi_why why, const struct pqi_candidate *c, const struct pqi_need *need)
 {
     bool bytes = need->max_lag_bytes > 0, ms = need->max_lag_ms > 0;
-    bool older = c->timeline != 0 && c->timeline < need->seen.timeline;
+    bool older = c->timeline < need->seen.timeline; /* not proven counts as oldest */
     switch (why) {
     case PQI_WHY_OK:
         return false;
@@ -135,7 +135,7 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
 static const struct pqi_candidate kinds[] = {
     {UP, false, true, true, false, {0, 0}, 2, 50},            /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 0, 60},        /* at the limits, timeline untold */
+    {UP, false, true, true, false, {100, 100}, 2, 60},        /* at the limits */
     {UP, false, true, true, false, {101, 0}, 2, 50},          /* too many bytes behind */
     {UP, false, true, true, false, {0, 101}, 2, 50},          /* too long behind */
     {UP, false, true, true, false, {50, -1}, 2, 50},          /* its age is not known */
@@ -151,6 +151,7 @@ static const struct pqi_candidate kinds[] = {
     {SUSPECT, true, false, true, false, {-1, -1}, 2, 0}, /* it, silent and not measured */
     {UP, true, false, true, true, {0, 0}, 2, 50},        /* it, tried */
     {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50},
+    {UP, false, true, true, false, {0, 0}, 0, 90}, /* a replica whose timeline is not proven */
 };
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
 
@@ -404,7 +405,7 @@ static void every_reason_has_its_words(void **state)
     assert_string_equal(seen[PQI_WHY_UNKNOWN], "not looked at yet");
     assert_string_equal(seen[PQI_WHY_LAG_UNKNOWN], "its lag is not known yet");
     assert_non_null(strstr(seen[PQI_WHY_STAMP], "its stamp is of another shard or fleet"));
-    assert_non_null(strstr(seen[PQI_WHY_ROLE], "is not the shard's primary"));
+    assert_non_null(strstr(seen[PQI_WHY_ROLE], "not of this shard"));
 }
 
 static void the_words_are_cut_to_fit(void **state)

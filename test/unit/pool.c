@@ -287,6 +287,24 @@ static void a_queue_without_places_lets_nobody_wait(void **state)
     assert_int_equal(take(0), PQI_TAKE_CONN);
 }
 
+static void who_waits_is_stirred_with_nothing_and_keeps_its_place(void **state)
+{
+    (void)state;
+    open_pool(1, PLENTY, false);
+    take_all(1);
+    wait_for(0);
+    wait_for(1);
+    pqi_pool_stir(&pool);
+    for (int i = 0; i < 2; i++) {
+        assert_true(woken(i));
+        assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
+    }
+    counts(1, 0, 2);
+    assert_true(put(5));
+    has_got(0, &conn[5]);
+    still_waits(1);
+}
+
 /* ---- The monitor ----------------------------------------------------------------------------- */
 
 static enum pqi_taken monitor_takes(struct pqi_conn **c)
@@ -381,6 +399,25 @@ static void after_the_monitor_s_turn_everybody_takes_again(void **state)
     assert_int_equal(take(0), PQI_TAKE_CONN);
     assert_true(put(4));
     counts(1, 1, 0);
+}
+
+/* Two came free while the monitor was being called; it needs one. */
+static void what_the_monitor_leaves_goes_to_those_who_waited_meanwhile(void **state)
+{
+    (void)state;
+    struct pqi_conn *c;
+    open_pool(2, PLENTY, false);
+    take_all(2);
+    assert_int_equal(monitor_takes(&c), PQI_TAKE_WAIT);
+    assert_true(put(4));
+    assert_true(put(5));
+    wait_for(0);
+    wait_for(1);
+    assert_int_equal(monitor_takes(&c), PQI_TAKE_CONN);
+    assert_ptr_equal(c, &conn[5]);
+    has_got(0, &conn[4]);
+    still_waits(1);
+    counts(2, 0, 1);
 }
 
 /* ---- Generations, ages ----------------------------------------------------------------------- */
@@ -951,11 +988,13 @@ int main(void)
         TEST(a_ticket_is_good_for_waiting_again),
         TEST(the_queue_is_no_longer_than_its_limit),
         TEST(a_queue_without_places_lets_nobody_wait),
+        TEST(who_waits_is_stirred_with_nothing_and_keeps_its_place),
         TEST(the_monitor_takes_what_is_free),
         TEST(the_monitor_comes_before_all_who_wait),
         TEST(a_slot_is_kept_for_the_monitor_like_a_connection),
         TEST(what_comes_beside_the_monitor_s_goes_to_who_waits),
         TEST(after_the_monitor_s_turn_everybody_takes_again),
+        TEST(what_the_monitor_leaves_goes_to_those_who_waited_meanwhile),
         TEST(a_connection_of_an_older_generation_does_not_come_back),
         TEST(the_monitor_does_not_get_one_of_an_older_generation_either),
         TEST(what_has_been_idle_too_long_expires_oldest_first),
