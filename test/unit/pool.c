@@ -542,6 +542,8 @@ static void who_waits_when_it_closes_is_woken_with_nothing(void **state)
         assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
     }
     pqi_pool_release(&pool);
+    struct pqi_conn *c;
+    assert_int_equal(monitor_takes(&c), PQI_TAKE_FULL);
     counts(0, 0, 3);
     for (int i = 0; i < 3; i++)
         assert_false(pqi_pool_leave(&pool, &caller[i].ticket));
