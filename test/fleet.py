@@ -36,6 +36,7 @@ its name for life, also after a promote. Every verb returns when it is true, and
 return a line that says what is now so. What cannot be done raises FleetError, which says why.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -1013,8 +1014,8 @@ class Fleet:
                 running.append((n, argv, subprocess.Popen(
                     argv, env=CLEAN_ENV, cwd=self._path("data"), stdin=subprocess.PIPE,
                     stdout=log, stderr=log, start_new_session=True, **self._as_run_user())))
-            with running[-1][2].stdin as pipe:
-                pipe.write(text.encode())
+            with contextlib.suppress(BrokenPipeError), running[-1][2].stdin as pipe:
+                pipe.write(text.encode())   # who has ended already says why in its log
         for n, argv, process in running:
             if exit_status(process, START_S) != 0:
                 raise FleetError(f"{n}: {os.path.basename(argv[0])} failed:\n{tail(self._log(n))}")
