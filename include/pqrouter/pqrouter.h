@@ -192,7 +192,7 @@ typedef struct pqr_session_options {
     size_t size;
     const char *tenant;  /* whose; NULL only where there are no shards; or PQR_CONTROL */
     size_t tenant_len;   /* its bytes; 0: up to its NUL */
-    int64_t deadline_ms; /* each call's default; 0: DB_SOCKET_TIMEOUT */
+    int64_t deadline_ms; /* each call's default; 0: DB_SOCKET_TIMEOUT; below: USAGE */
 } pqr_session_options;
 #define PQR_SESSION(...) \
     (&(const pqr_session_options){.size = sizeof(pqr_session_options), __VA_ARGS__})
@@ -293,7 +293,7 @@ typedef struct pqr_query {
     int32_t alone;         /* pqr_write: 1 = nothing around it (VACUUM, CREATE INDEX CONCURRENTLY,
                               CALL and DO that commit); its outcome is told by the server alone */
     int32_t reserved;
-    int64_t deadline_ms; /* 0: the session's */
+    int64_t deadline_ms; /* 0: the session's; below: USAGE */
 } pqr_query;
 #define PQR_QUERY(...) (&(const pqr_query){.size = sizeof(pqr_query), __VA_ARGS__})
 

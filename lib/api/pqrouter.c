@@ -72,6 +72,9 @@ static int check_tenant(const pqr *db, const pqr_session_options *o, pqr_error *
                                : "there is no control database without shards: leave .tenant NULL");
     if (!o->tenant && sharded)
         return pqi_err(err, PQR_E_USAGE, "a session needs a tenant where there are shards");
+    if (o->deadline_ms < 0)
+        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                       (long long)o->deadline_ms);
     if (o->tenant_len > 65536)
         return pqi_err(err, PQR_E_USAGE, "a tenant of %zu bytes: more than 65536", o->tenant_len);
     return PQR_OK;
@@ -210,6 +213,9 @@ static int take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_err
     if (code == PQR_OK &&
         (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
         code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
+    if (code == PQR_OK && own->deadline_ms < 0)
+        code = pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                       (long long)own->deadline_ms);
     if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
         code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);
     return code;

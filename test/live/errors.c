@@ -481,6 +481,9 @@ static void the_deadline_of_a_transaction_is_of_the_whole(void **state)
     assert_in_range(live_now_ms() - begun, 450, 900);
     FAILS(PQR_E_USAGE,
           pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = -1), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_begin(s, PQR_TX(.deadline_ms = -1), &(pqr_tx *){NULL}, &live_error));
+    FAILS(PQR_E_USAGE, pqr_session_open(*state, PQR_SESSION(.tenant = "acme", .deadline_ms = -1),
+                                        &(pqr_session *){NULL}, &live_error));
     pqr_session_close(s);
 }
 
