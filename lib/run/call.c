@@ -467,7 +467,7 @@ static struct pqi_failure failure_of(const struct pqi_call *c, int statement, bo
     const struct pqi_conn *conn = c->conn;
     struct pqi_failure f = {.sqlstate = conn->trouble.sqlstate,
                             .severity = conn->trouble.severity,
-                            .given = conn->given,
+                            .given = conn->own.given,
                             .warned = conn->warned,
                             .early = c->early,
                             .partial = c->partial,

@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <libpq-fe.h>
 #include <poll.h>
 #include <stdio.h>
@@ -210,6 +211,7 @@ struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *res
     if (!c)
         return NULL;
     pqi_list_init(&c->link);
+    pqi_list_init(&c->ended);
     c->dial = d;
     const struct pqi_target *t = d->target;
     if (t->hostaddr || pqi_is_address(t->host)) {
@@ -225,43 +227,7 @@ struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *res
     return c;
 }
 
-/* ---- Sending and reading -------------------------------------------------------------------- */
-
-static bool make_room(struct pqi_conn *c, int n)
-{
-    if (n <= c->cap)
-        return true;
-    struct pqi_answer *answers = pqi_mem_resize(c->answers, (size_t)n, sizeof *answers);
-    if (answers)
-        c->answers = answers;
-    bool *syncs = pqi_mem_resize(c->syncs, (size_t)n, sizeof *syncs);
-    if (syncs)
-        c->syncs = syncs;
-    if (!answers || !syncs)
-        return false;
-    c->cap = n;
-    return true;
-}
-
-static void forget_answers(struct pqi_conn *c)
-{
-    for (int i = 0; i < c->n; i++)
-        PQclear(c->answers[i].pg);
-    c->n = 0;
-}
-
-static bool send_one(struct pqi_conn *c, const struct pqi_stmt *s)
-{
-    const struct pqi_params *p = s->params;
-    c->given |= s->alone;
-    if (!PQsendQueryParams(c->pg, s->sql, p ? p->n : 0, p ? p->types : NULL, p ? p->values : NULL,
-                           p ? p->lengths : NULL, p ? p->formats : NULL, s->binary))
-        return false;
-    if (!s->sync)
-        return true;
-    c->given = true;
-    return PQpipelineSync(c->pg) == 1;
-}
+/* ---- Sending -------------------------------------------------------------------------------- */
 
 /* The link is gone: fetches what libpq still holds, so that the server's last word counts. libpq
  * answers NULL for ever after that, hence the bound. */
@@ -287,102 +253,359 @@ static void flush(struct pqi_conn *c)
         c->events = left > 0 ? POLLIN | POLLOUT : POLLIN;
 }
 
+static void push(struct pqi_conn *c, struct pqi_mark mark)
+{
+    mark.sent_ns = c->moved_ns;
+    pqi_queue_push(&c->queue, &mark);
+}
+
+static void prepared_name(char out[16], uint32_t name)
+{
+    snprintf(out, 16, "pqr%" PRIu32, name);
+}
+
+/* libpq 15 cannot send Close; the statement does the same. */
+static bool close_prepared(struct pqi_conn *c, uint32_t name)
+{
+    char sql[40];
+    snprintf(sql, sizeof sql, "deallocate pqr%" PRIu32, name);
+    if (!PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 0))
+        return false;
+    push(c, (struct pqi_mark){.kind = PQI_MARK_CLOSE, .name = name});
+    return true;
+}
+
+/* The prepared statement that this one runs as; 0: none. Its Parse goes ahead if it is new. */
+static bool prepare(struct pqi_conn *c, const struct pqi_job *job, int i, uint32_t *name)
+{
+    const struct pqi_stmt *s = &job->stmts[i];
+    const struct pqi_params *p = s->params;
+    struct pqi_prepared_use use = pqi_prepared_use(&c->prepared, s->hash, s->sql,
+                                                   p ? p->types : NULL, p ? p->n : 0);
+    char text[16];
+    *name = use.name;
+    if (use.evicted && !close_prepared(c, use.evicted))
+        return false;
+    if (!use.parse)
+        return true;
+    prepared_name(text, use.name);
+    if (!PQsendPrepare(c->pg, text, s->sql, p ? p->n : 0, p ? p->types : NULL))
+        return false;
+    push(c, (struct pqi_mark){.kind = PQI_MARK_PARSE,
+                              .shared = job->shared,
+                              .index = i,
+                              .name = use.name,
+                              .call = (void *)(uintptr_t)job,
+                              .id = job->id});
+    return true;
+}
+
+static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
+{
+    const struct pqi_stmt *s = &job->stmts[i];
+    const struct pqi_params *p = s->params;
+    int n = p ? p->n : 0;
+    const char *const *values = p ? p->values : NULL;
+    const int *lengths = p ? p->lengths : NULL, *formats = p ? p->formats : NULL;
+    uint32_t name = 0;
+    char text[16];
+    int sent;
+    job->given |= s->alone;
+    if (s->prepare && !prepare(c, job, i, &name))
+        return false;
+    if (name != 0) {
+        prepared_name(text, name);
+        sent = PQsendQueryPrepared(c->pg, text, n, values, lengths, formats, s->binary);
+    } else {
+        sent = PQsendQueryParams(c->pg, s->sql, n, p ? p->types : NULL, values, lengths, formats,
+                                 s->binary);
+    }
+    if (!sent)
+        return false;
+    push(c, (struct pqi_mark){.kind = PQI_MARK_RUN,
+                              .shared = job->shared,
+                              .last = job->shared && i == job->n - 1,
+                              .index = i,
+                              .name = name,
+                              .call = job,
+                              .id = job->id});
+    return true;
+}
+
+static bool send_sync(struct pqi_conn *c, struct pqi_mark mark)
+{
+    if (mark.call)
+        ((struct pqi_job *)mark.call)->given = true;
+    if (PQpipelineSync(c->pg) != 1)
+        return false;
+    push(c, mark);
+    return true;
+}
+
+static void begin_job(struct pqi_conn *c, struct pqi_job *job)
+{
+    job->id = ++c->ids;
+    job->given = job->again = false;
+    job->segment = 0;
+    job->segment_error = -1;
+    c->state = PQI_BUSY;
+}
+
+/* Three marks a statement at most (close, parse, run) and its Sync; one more to close. */
+static bool make_room(struct pqi_conn *c, int n)
+{
+    return n < INT32_MAX / 8 && pqi_queue_reserve(&c->queue, (uint32_t)n * 4 + 2);
+}
+
+static bool make_answers(struct pqi_conn *c, int n)
+{
+    if (n > c->cap) {
+        struct pqi_answer *answers = pqi_mem_resize(c->answers, (size_t)n, sizeof *answers);
+        if (!answers)
+            return false;
+        c->answers = answers;
+        c->cap = n;
+    }
+    memset(c->answers, 0, (size_t)n * sizeof *c->answers);
+    c->n = n;
+    return true;
+}
+
+static void forget_answers(struct pqi_conn *c)
+{
+    for (int i = 0; i < c->n; i++)
+        PQclear(c->answers[i].pg);
+    c->n = 0;
+}
+
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 {
     forget_answers(c);
-    c->given = c->warned = false;
-    if (!make_room(c, n)) {
+    c->warned = false;
+    c->own.given = false;
+    if (!make_answers(c, n) || !make_room(c, n)) {
+        c->n = 0;
         die(c, PQI_TROUBLE_NOMEM, "no memory for answers");
         return;
     }
-    c->n = n;
-    c->at = c->segment = 0;
-    c->segment_error = -1;
-    c->at_sync = false;
-    memset(c->answers, 0, (size_t)n * sizeof *c->answers);
-    c->state = PQI_BUSY;
-    for (int i = 0; i < n; i++)
-        c->syncs[i] = stmts[i].sync;
-    for (int i = 0; i < n; i++)
-        if (!send_one(c, &stmts[i])) {
-            lost(c);
-            return;
-        }
-    flush(c);
-}
-
-static void begin_statement(struct pqi_conn *c, int i)
-{
-    c->at = i;
-    c->at_sync = false;
-    if (i == c->n)
-        c->state = PQI_IDLE;
-}
-
-static void end_segment(struct pqi_conn *c)
-{
-    for (int i = c->segment; i <= c->at; i++)
-        c->answers[i].acknowledged = c->segment_error < 0;
-    c->segment = c->at + 1;
-    c->segment_error = -1;
-    begin_statement(c, c->segment);
-}
-
-/* An error belongs to the statement at hand; one that comes between the last result and the Sync
- * (a deferred constraint) to the segment, told by its last statement. */
-static void take_error(struct pqi_conn *c, PGresult *res)
-{
-    struct pqi_answer *a = &c->answers[c->at];
-    if (severity_of(res) >= PQI_SEV_FATAL)
-        note_last_word(c, res);
-    if (sqlstate_of(res)[0] == '\0' || severity_of(res) >= PQI_SEV_FATAL) {
-        PQclear(res); /* libpq's own words, or the server's last: the link is at its end */
+    c->own = (struct pqi_job){.stmts = stmts, .n = n, .answers = c->answers};
+    c->moved_ns = pqi_now_ns();
+    begin_job(c, &c->own);
+    bool sent = true;
+    for (int i = 0; i < n && sent; i++) {
+        sent = send_statement(c, &c->own, i);
+        if (sent && stmts[i].sync)
+            sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
+                                                  .last = i == n - 1,
+                                                  .index = i,
+                                                  .call = &c->own,
+                                                  .id = c->own.id});
+    }
+    if (sent)
+        flush(c);
+    else
         lost(c);
+}
+
+bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
+{
+    if (c->state == PQI_DEAD)
+        return false;
+    if (!make_room(c, job->n)) {
+        die(c, PQI_TROUBLE_NOMEM, "no memory for a lane's queue");
+        return false;
+    }
+    if (pqi_queue_empty(&c->queue))
+        c->moved_ns = pqi_now_ns();
+    job->shared = true;
+    begin_job(c, job);
+    bool sent = !flush_before || PQsendFlushRequest(c->pg) == 1;
+    if (c->unclosed && sent) {
+        sent = close_prepared(c, c->unclosed);
+        c->unclosed = 0;
+    }
+    for (int i = 0; i < job->n && sent; i++)
+        sent = send_statement(c, job, i);
+    if (!sent) {
+        pqi_queue_abandon(&c->queue, job);
+        lost(c);
+    }
+    return sent;
+}
+
+void pqi_conn_sync(struct pqi_conn *c)
+{
+    if (c->state != PQI_BUSY)
+        return;
+    if (send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC, .shared = true}))
+        flush(c);
+    else
+        lost(c);
+}
+
+void pqi_conn_abandon(struct pqi_conn *c, struct pqi_job *job)
+{
+    pqi_queue_abandon(&c->queue, job);
+    pqi_job_reset(job);
+}
+
+struct pqi_job *pqi_conn_lost(struct pqi_conn *c)
+{
+    return pqi_queue_lost(&c->queue);
+}
+
+void pqi_job_reset(struct pqi_job *job)
+{
+    for (int i = 0; i < job->n; i++)
+        PQclear(job->answers[i].pg);
+    memset(job->answers, 0, (size_t)job->n * sizeof *job->answers);
+}
+
+/* ---- Reading -------------------------------------------------------------------------------- */
+
+/* Our prepared statement is gone, or its plan fits its tables no more: told by the code and by
+ * the place in the server's source, which no language changes. */
+static bool stale(const PGresult *res)
+{
+    const char *function = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+    return strcmp(sqlstate_of(res), "26000") == 0 ||
+           (strcmp(sqlstate_of(res), "0A000") == 0 && function &&
+            strcmp(function, "RevalidateCachedQuery") == 0);
+}
+
+/* Where the segment is the caller's alone, it is the caller that repeats it, as a whole. */
+static bool repair(struct pqi_conn *c, const struct pqi_mark *m, const PGresult *res)
+{
+    if (!m || m->kind != PQI_MARK_RUN || m->name == 0 || !stale(res))
+        return false;
+    if (strcmp(sqlstate_of(res), "26000") != 0)
+        c->unclosed = m->name;
+    pqi_prepared_forget(&c->prepared, m->name);
+    struct pqi_job *job = m->call;
+    bool first = m->shared && job && !job->repaired;
+    if (first)
+        job->repaired = true;
+    return first;
+}
+
+static enum pqi_event event_of(struct pqi_conn *c, const PGresult *res)
+{
+    switch (res ? PQresultStatus(res) : PGRES_EMPTY_QUERY) {
+    case PGRES_PIPELINE_SYNC:
+        return PQI_EVENT_SYNC;
+    case PGRES_PIPELINE_ABORTED:
+        return PQI_EVENT_SKIPPED;
+    case PGRES_FATAL_ERROR:
+        return repair(c, pqi_queue_head(&c->queue), res) ? PQI_EVENT_STALE : PQI_EVENT_ERROR;
+    default:
+        return res ? PQI_EVENT_RESULT : PQI_EVENT_NULL;
+    }
+}
+
+static bool expected(const PGresult *res)
+{
+    switch (PQresultStatus(res)) {
+    case PGRES_PIPELINE_SYNC:
+    case PGRES_PIPELINE_ABORTED:
+    case PGRES_FATAL_ERROR:
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+    case PGRES_EMPTY_QUERY:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* What was to be prepared or closed was skipped with the rest of its segment, or failed. */
+static void keep_books(struct pqi_conn *c, const struct pqi_mark *m, enum pqi_event event)
+{
+    if (event != PQI_EVENT_SKIPPED && event != PQI_EVENT_ERROR)
+        return;
+    if (m->kind == PQI_MARK_PARSE)
+        pqi_prepared_forget(&c->prepared, m->name);
+    else if (m->kind == PQI_MARK_CLOSE && event == PQI_EVENT_SKIPPED)
+        c->unclosed = m->name;
+}
+
+static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_event event,
+                        PGresult *res)
+{
+    struct pqi_answer *a = &job->answers[t->mark.index];
+    if (t->take == PQI_TAKE_SKIPPED) {
+        if (a->state == PQI_UNANSWERED) /* else its Parse has failed, and that is its answer */
+            a->state = PQI_ANSWER_SKIPPED;
+        PQclear(res);
         return;
     }
     PQclear(a->pg);
     a->pg = res;
-    a->state = PQI_ANSWER_ERROR;
-    c->segment_error = c->at;
+    a->state = event == PQI_EVENT_RESULT ? PQI_ANSWER_OK : PQI_ANSWER_ERROR;
+    if (event != PQI_EVENT_RESULT)
+        job->segment_error = t->mark.index;
 }
 
-static void take_at_sync(struct pqi_conn *c, PGresult *res)
+static void end_segment(struct pqi_job *job, const struct pqi_turn *t)
 {
-    if (res && PQresultStatus(res) == PGRES_PIPELINE_SYNC) {
-        PQclear(res);
-        end_segment(c);
-    } else if (res && PQresultStatus(res) == PGRES_FATAL_ERROR) {
-        take_error(c, res);
-    } else if (res) {
-        PQclear(res);
-        die(c, PQI_TROUBLE_PROTOCOL, "a result where a Sync was due");
+    for (int i = job->segment; i <= t->mark.index; i++)
+        job->answers[i].acknowledged = t->clean;
+    job->segment = t->mark.index + 1;
+    job->segment_error = -1;
+}
+
+static void end_job(struct pqi_conn *c, struct pqi_job *job, enum pqi_end end)
+{
+    job->again = end == PQI_END_AGAIN;
+    if (job != &c->own) {
+        pqi_list_init(&job->link);
+        pqi_list_append(&c->ended, &job->link);
     }
 }
 
-static void take_statement(struct pqi_conn *c, PGresult *res)
+static void take(struct pqi_conn *c, PGresult *res)
 {
-    struct pqi_answer *a = &c->answers[c->at];
-    if (!res && a->state == PQI_UNANSWERED) {
-        die(c, PQI_TROUBLE_PROTOCOL, "a statement ended without a result");
-    } else if (!res) {
-        c->at_sync = c->syncs[c->at];
-        if (!c->at_sync)
-            begin_statement(c, c->at + 1);
-    } else if (a->state != PQI_UNANSWERED) {
+    enum pqi_event event = event_of(c, res);
+    struct pqi_turn t = pqi_queue_take(&c->queue, event);
+    struct pqi_job *job = t.mark.call;
+    if (!t.broken && job && job->id != t.mark.id)
+        t.broken = "an answer's number is not that of its call";
+    if (t.broken) {
         PQclear(res);
-        die(c, PQI_TROUBLE_PROTOCOL, "two results for one statement");
-    } else if (PQresultStatus(res) == PGRES_PIPELINE_ABORTED) {
-        a->state = PQI_ANSWER_SKIPPED;
+        die(c, PQI_TROUBLE_PROTOCOL, t.broken);
+        return;
+    }
+    keep_books(c, &t.mark, event);
+    if (t.take != PQI_TAKE_NOTHING)
+        keep_answer(job, &t, event, res);
+    else
         PQclear(res);
-    } else if (PQresultStatus(res) == PGRES_FATAL_ERROR) {
-        take_error(c, res);
-    } else if (PQresultStatus(res) == PGRES_TUPLES_OK || PQresultStatus(res) == PGRES_COMMAND_OK ||
-               PQresultStatus(res) == PGRES_EMPTY_QUERY) {
-        a->state = PQI_ANSWER_OK;
-        a->pg = res;
-    } else {
+    if (t.synced && job)
+        end_segment(job, &t);
+    if (t.end != PQI_END_NONE)
+        end_job(c, job, t.end);
+    if (pqi_queue_empty(&c->queue))
+        c->state = PQI_IDLE;
+}
+
+/* libpq's own words, or the server's last: the link is at its end. */
+static bool last_word(const PGresult *res)
+{
+    return PQresultStatus(res) == PGRES_FATAL_ERROR &&
+           (sqlstate_of(res)[0] == '\0' || severity_of(res) >= PQI_SEV_FATAL);
+}
+
+static void take_result(struct pqi_conn *c, PGresult *res)
+{
+    if (res && last_word(res)) {
+        if (severity_of(res) >= PQI_SEV_FATAL)
+            note_last_word(c, res);
+        PQclear(res);
+        lost(c);
+    } else if (res && !expected(res)) {
         PQclear(res);
         die(c, PQI_TROUBLE_PROTOCOL, "a result of a kind that was not asked for");
+    } else {
+        take(c, res);
     }
 }
 
@@ -392,18 +615,19 @@ static void busy_step(struct pqi_conn *c, short revents)
         lost(c);
         return;
     }
+    int64_t now = pqi_now_ns();
     /* Two NULLs in a row stand for nothing: libpq has lost count, or we have. */
     for (int nulls = 0; c->state == PQI_BUSY && !PQisBusy(c->pg);) {
         PGresult *res = PQgetResult(c->pg);
+        if (res)
+            c->moved_ns = now;
         nulls = res ? 0 : nulls + 1;
         if (nulls > 2)
             die(c, PQI_TROUBLE_PROTOCOL, "no result where one was due");
-        else if (c->at_sync)
-            take_at_sync(c, res);
         else
-            take_statement(c, res);
+            take_result(c, res);
     }
-    if (c->state == PQI_BUSY)
+    if (c->state == PQI_BUSY && (revents & POLLOUT || c->events & POLLOUT))
         flush(c);
 }
 
@@ -478,6 +702,12 @@ enum pqi_block pqi_conn_block(const struct pqi_conn *c)
     }
 }
 
+bool pqi_conn_reads_only(const struct pqi_conn *c)
+{
+    const char *on = PQparameterStatus(c->pg, "default_transaction_read_only");
+    return on && strcmp(on, "on") == 0;
+}
+
 bool pqi_conn_clean(const struct pqi_conn *c)
 {
     return c->state == PQI_IDLE && c->ready && !c->tainted && PQstatus(c->pg) == CONNECTION_OK &&
@@ -500,7 +730,8 @@ static void free_conn(struct pqi_conn *c)
     PQfinish(c->pg);
     pqi_lookup_unref(c->lookup);
     pqi_mem_free(c->answers);
-    pqi_mem_free(c->syncs);
+    pqi_queue_free(&c->queue);
+    pqi_prepared_free(&c->prepared);
     pqi_mem_free(c);
 }
 

@@ -6,7 +6,9 @@
 
 #include "../base/list.h"
 #include "../plan/fate.h"
+#include "../plan/lane.h"
 #include "../plan/param.h"
+#include "../plan/prepared.h"
 #include "dial.h"
 #include "resolve.h"
 
@@ -27,6 +29,8 @@ struct pqi_stmt {
     bool binary;               /* the result in binary form */
     bool sync;                 /* ends its segment */
     bool alone;                /* acts without waiting for its Sync (VACUUM, CALL …) */
+    bool prepare;              /* worth a prepared statement */
+    uint64_t hash;             /* pqi_prepared_hash, if `prepare` */
 };
 
 /* What came back for a statement. */
@@ -39,6 +43,23 @@ struct pqi_answer {
     } state;
     bool acknowledged; /* its segment's Sync came, and no statement of the segment failed */
     struct pg_result *pg;
+};
+
+/* What one caller wants of one connection: statements, and room for the answers to them. */
+struct pqi_job {
+    struct pqi_link link; /* the holder's, and the connection's once it has ended */
+    const struct pqi_stmt *stmts;
+    int n;
+    struct pqi_answer *answers; /* n of them, all zero at first */
+    bool given; /* at least one Sync (or a statement alone) was given to libpq */
+    bool again; /* ended without having run, through no fault of its own */
+    bool repaired; /* it was so before, for want of a prepared statement: not another time */
+
+    /* pg.c's own: */
+    bool shared;
+    uint64_t id;
+    int segment;       /* its segment's first statement */
+    int segment_error; /* the statement that failed in it; -1: none */
 };
 
 /* Why a connection died, or could not be made. */
@@ -71,25 +92,26 @@ struct pqi_conn {
 
     /* Read by the owner: */
     enum pqi_conn_state state;
-    struct pqi_answer *answers; /* of the last send */
+    struct pqi_answer *answers; /* of the last pqi_conn_send */
     int n;
-    bool given;   /* at least one Sync (or a statement alone) of the last send was given to libpq */
-    bool warned;  /* a WARNING that the server is going down came */
-    bool tainted; /* must not be pooled again */
+    struct pqi_job own;    /* the last pqi_conn_send */
+    struct pqi_link ended; /* jobs of pqi_conn_put that have ended; the owner takes them out */
+    struct pqi_queue queue;
+    int64_t moved_ns; /* when an answer came last */
+    bool warned;      /* a WARNING that the server is going down came */
+    bool tainted;     /* must not be pooled again */
     struct pqi_trouble trouble;
 
     /* pg.c's own: */
     const struct pqi_dial *dial;
     struct pg_conn *pg;
     struct pqi_lookup *lookup;
-    int address;       /* which of the look-up's addresses is being tried */
-    short events;      /* what it waits for */
-    int at;            /* the statement whose results come now */
-    int segment;       /* its segment's first statement */
-    int segment_error; /* the statement that failed in it; -1: none */
-    bool at_sync;      /* the results of `at` are all in; its Sync is next */
-    bool *syncs;       /* which statements end a segment */
-    int cap;
+    int address;  /* which of the look-up's addresses is being tried */
+    short events; /* what it waits for */
+    int cap;      /* room for answers */
+    uint64_t ids; /* of jobs, given so far */
+    struct pqi_prepared prepared;
+    uint32_t unclosed; /* a prepared statement that is still to be closed; 0: none */
 };
 
 /* Begins to connect. Never blocks: a name is resolved elsewhere. NULL: no memory. */
@@ -112,6 +134,20 @@ bool pqi_conn_stale(const struct pqi_conn *c);
  * in when the state is IDLE again; DEAD: those that came before the loss. */
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n);
 
+/* On a lane: gives a job's statements to libpq, behind those of other callers, with no Sync of
+ * their own; what the job points at must live until it has ended or was abandoned. `flush`: what
+ * stands before it is answered first, in case this one takes its time. false: the connection is
+ * DEAD, and the job was not begun. */
+bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush);
+/* Ends the segment of the jobs put since the last Sync, and lets them go. */
+void pqi_conn_sync(struct pqi_conn *c);
+/* Nobody waits for this job any more: its answers are dropped, its memory is free at once. */
+void pqi_conn_abandon(struct pqi_conn *c, struct pqi_job *job);
+/* DEAD: a job that was put and has not ended; each comes once. NULL: no more. */
+struct pqi_job *pqi_conn_lost(struct pqi_conn *c);
+/* Clears a job's answers, so that it can be put again. */
+void pqi_job_reset(struct pqi_job *job);
+
 /* Takes an answer's result out (PQclear is the caller's now). */
 struct pg_result *pqi_conn_take(struct pqi_conn *c, int i);
 
@@ -125,6 +161,9 @@ void pqi_answer_tell(const struct pqi_answer *a, pqr_error *err);
 
 /* IDLE: provably clean, that is in no transaction and not tainted. */
 bool pqi_conn_clean(const struct pqi_conn *c);
+
+/* Is the session still read-only by default? (The server reports it.) */
+bool pqi_conn_reads_only(const struct pqi_conn *c);
 
 /* IDLE: in which transaction block is it? */
 enum pqi_block { PQI_BLOCK_NONE, PQI_BLOCK_OPEN, PQI_BLOCK_FAILED };

@@ -812,9 +812,9 @@ static void use(struct pqi_conn *c, int me)
     int most = atomic_load(&crowd.most);
     while (out > most && !atomic_compare_exchange_weak(&crowd.most, &most, out))
         ;
-    c->at = me;
+    c->n = me;
     sched_yield();
-    if (c->at != me)
+    if (c->n != me)
         atomic_fetch_add(&crowd.faults, 1);
     atomic_fetch_sub(&crowd.out, 1);
 }
