@@ -34,6 +34,8 @@ struct pqi_options {
     /* One field an option of option.def; durations in ms, 0 = as the option's text says. */
     int64_t shard_count; /* as written; `shards` is what to use */
     int64_t connection_limit;
+    int64_t lanes;
+    int64_t prepared_statements;
     int64_t pool_timeout_ms; /* 0: fail at once (nowait); INT64_MAX: wait without end */
     int64_t pool_queue_limit;
     int64_t connect_timeout_ms; /* INT64_MAX: none */

@@ -49,3 +49,24 @@ struct pqi_lag pqi_lag_of(const struct pqi_history *h, uint64_t replayed)
             lag.ms = (newest->at_ns - h->sample[i].at_ns + 999999) / 1000000; /* never too young */
     return lag;
 }
+
+void pqi_horizon_add(struct pqi_horizon *h, int64_t at_ns, uint64_t lsn)
+{
+    if (h->n > 0 && lsn < h->sample[h->n - 1].lsn)
+        h->n = 0;
+    if (h->n == PQI_HORIZON_MAX) {
+        h->n--;
+        memmove(&h->sample[0], &h->sample[1], (size_t)h->n * sizeof h->sample[0]);
+    }
+    h->sample[h->n++] = (struct pqi_sample){at_ns, lsn};
+}
+
+bool pqi_horizon_after(const struct pqi_horizon *h, int64_t at_ns, uint64_t *lsn)
+{
+    for (int i = 0; i < h->n; i++)
+        if (h->sample[i].at_ns >= at_ns) {
+            *lsn = h->sample[i].lsn;
+            return true;
+        }
+    return false;
+}

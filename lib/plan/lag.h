@@ -3,6 +3,7 @@
 #ifndef PQI_LAG_H
 #define PQI_LAG_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define PQI_HISTORY_MAX 128
@@ -31,5 +32,19 @@ struct pqi_lag {
  * an upper bound: how long before the newest sample the primary was last seen at or before that
  * position. While no primary answers no sample is added, so ages stand still. */
 struct pqi_lag pqi_lag_of(const struct pqi_history *h, uint64_t replayed);
+
+/* Up to where anything that the primary had shown by some moment can reach: its end of log (the
+ * insert position: what is visible may not be written yet), sampled after that moment. All zero is
+ * empty. */
+#define PQI_HORIZON_MAX 16
+struct pqi_horizon {
+    int n;
+    struct pqi_sample sample[PQI_HORIZON_MAX]; /* oldest first */
+};
+
+void pqi_horizon_add(struct pqi_horizon *h, int64_t at_ns, uint64_t lsn);
+
+/* The first sample that was taken at `at_ns` or later. false: there is none yet. */
+bool pqi_horizon_after(const struct pqi_horizon *h, int64_t at_ns, uint64_t *lsn);
 
 #endif

@@ -395,3 +395,11 @@ int pqi_sql_check(const char *sql, pqr_error *err)
                        PQI_SQL_MAX);
     return PQR_OK;
 }
+
+size_t pqi_params_bytes(const struct pqi_params *p)
+{
+    size_t bytes = 0;
+    for (int i = 0; p && i < p->n; i++)
+        bytes += p->values[i] ? (size_t)p->lengths[i] : 0;
+    return bytes;
+}

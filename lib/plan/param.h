@@ -30,6 +30,9 @@ struct pqi_params {
 int pqi_params_bind(struct pqi_params **out, const pqr_param *params, size_t n, bool copy,
                     pqr_error *err);
 
+/* How many bytes they are, about; NULL: 0. */
+size_t pqi_params_bytes(const struct pqi_params *p);
+
 /* NULL is accepted. */
 void pqi_params_free(struct pqi_params *p);
 

@@ -22,6 +22,15 @@ static enum pqi_why judge_lag(const struct pqi_candidate *c, const struct pqi_ne
     return PQI_WHY_OK;
 }
 
+/* What a session was shown by one replica, another one may not have yet. */
+static bool shows_what_was_seen(const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    if (need->read && !c->stays &&
+        !(need->elsewhere_known && pqi_seen_fresh(&need->elsewhere, c->timeline, c->replayed)))
+        return false;
+    return pqi_seen_fresh(&need->seen, c->timeline, c->replayed);
+}
+
 static enum pqi_why judge_replica(const struct pqi_candidate *c, const struct pqi_need *need)
 {
     if (wants_primary_only(need))
@@ -29,7 +38,7 @@ static enum pqi_why judge_replica(const struct pqi_candidate *c, const struct pq
     enum pqi_why why = judge_lag(c, need);
     if (why != PQI_WHY_OK)
         return why;
-    if (need->level == PQR_LEVEL_SESSION && !pqi_seen_fresh(&need->seen, c->timeline, c->replayed))
+    if (need->level == PQR_LEVEL_SESSION && !shows_what_was_seen(c, need))
         return PQI_WHY_NOT_SEEN;
     return PQI_WHY_OK;
 }

@@ -19,6 +19,7 @@ struct pqi_candidate {
     struct pqi_lag lag;
     uint32_t timeline;
     uint64_t replayed;
+    bool stays; /* the session's last read was on this very server, which has only gone on since */
 };
 
 /* What the read asks for. */
@@ -29,6 +30,9 @@ struct pqi_need {
     enum pqi_preference preference;
     int64_t max_lag_ms;    /* 0: no limit in time */
     int64_t max_lag_bytes; /* 0: no limit in bytes */
+    bool read; /* the session has read: a server but `stay` must have replayed `elsewhere` */
+    bool elsewhere_known;
+    struct pqi_seen elsewhere;
 };
 
 enum pqi_why {

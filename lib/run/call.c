@@ -2,11 +2,13 @@
 #include "call.h"
 
 #include "../base/err.h"
+#include "../base/mem.h"
 #include "../plan/fate.h"
 #include "conn.h"
 #include "monitor.h"
 #include "session.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,6 +44,50 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
     c->ticket.waiter = c->hope.waiter = &c->waiter;
     pqi_list_init(&c->ticket.link);
     pqi_list_init(&c->hope.link);
+}
+
+/* ---- Answers -------------------------------------------------------------------------------- */
+
+/* On a lane only the caller's own statements travel. */
+struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i)
+{
+    if (!c->rode)
+        return c->conn && i < c->conn->n ? &c->conn->answers[i] : NULL;
+    int at = i - c->first;
+    return c->rider.job.answers && at >= 0 && at < c->rider.job.n ? &c->rider.job.answers[at]
+                                                                  : NULL;
+}
+
+struct pg_result *pqi_call_take(struct pqi_call *c, int i)
+{
+    struct pqi_answer *a = pqi_call_answer(c, i);
+    struct pg_result *res = a->pg;
+    a->pg = NULL;
+    return res;
+}
+
+/* The statement that failed first, or -1. */
+static int failed_statement(struct pqi_call *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        const struct pqi_answer *a = pqi_call_answer(c, i);
+        if (a && a->state == PQI_ANSWER_ERROR && i != c->position)
+            return i;
+    }
+    return -1;
+}
+
+static bool acknowledged(struct pqi_call *c)
+{
+    for (int i = 0; i < c->n; i++)
+        if (i != c->position && !pqi_call_answer(c, i)->acknowledged)
+            return false;
+    return true;
+}
+
+static const struct pqi_trouble *trouble_of(const struct pqi_call *c)
+{
+    return c->rode ? &c->rider.trouble : &c->conn->trouble;
 }
 
 /* ---- Ends ----------------------------------------------------------------------------------- */
@@ -246,6 +292,7 @@ static void begin_connect(struct pqi_call *c)
 /* ---- Getting a connection ------------------------------------------------------------------- */
 
 static void acquire(struct pqi_call *c);
+static bool board(struct pqi_call *c);
 
 /* An idle connection may have been ended by the server, or be of a time before a failover: then
  * it never was, for the call. */
@@ -262,6 +309,9 @@ static void use_pooled(struct pqi_call *c)
 
 static void acquire(struct pqi_call *c)
 {
+    c->generation = atomic_load(&c->node->pool.generation);
+    if (board(c))
+        return;
     switch (pqi_pool_take(&c->node->pool, &c->ticket, &c->conn)) {
     case PQI_TAKE_CONN:
         use_pooled(c);
@@ -336,6 +386,8 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         pqi_shard_need(c->shard, c->level, &e.need);
         e.need.seen = c->session->seen;
         e.need.stay = c->session->stay;
+        e.read_ns = c->session->read_ns;
+        e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
         if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
             e.need.level = PQR_LEVEL_PRIMARY;
@@ -406,23 +458,6 @@ static void hope_step(struct pqi_call *c, int64_t now)
 
 /* ---- Running -------------------------------------------------------------------------------- */
 
-/* The statement that failed first, or -1. */
-static int failed_statement(const struct pqi_call *c)
-{
-    for (int i = 0; i < c->conn->n; i++)
-        if (c->conn->answers[i].state == PQI_ANSWER_ERROR && i != c->position)
-            return i;
-    return -1;
-}
-
-static bool acknowledged(const struct pqi_call *c)
-{
-    for (int i = 0; i < c->n; i++)
-        if (i != c->position && !c->conn->answers[i].acknowledged)
-            return false;
-    return true;
-}
-
 static const char *label(const struct pqi_call *c, char *buf, size_t size)
 {
     if (!c->name)
@@ -442,14 +477,14 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
                                                      : pqi_fate_retry(fate, c->effects));
     if (statement >= 0)
-        pqi_answer_tell(&c->conn->answers[statement], &c->err);
+        pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
     else if (f->timed_out)
         pqi_err_add(&c->err,
                     aborted(c) ? "the router was closed before an answer came"
                                : "no answer in %lld ms",
                     (long long)spent_ms(c));
     else
-        pqi_err_add(&c->err, "the connection was lost: %s", c->conn->trouble.text);
+        pqi_err_add(&c->err, "the connection was lost: %s", trouble_of(c)->text);
     if (code == PQR_E_UNKNOWN)
         pqi_err_add(&c->err,
                     "; the write was sent and may have happened: look before doing it again");
@@ -462,18 +497,18 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
         c->err.index = statement - c->first;
 }
 
-static struct pqi_failure failure_of(const struct pqi_call *c, int statement, bool timed_out)
+static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool timed_out)
 {
-    const struct pqi_conn *conn = c->conn;
-    struct pqi_failure f = {.sqlstate = conn->trouble.sqlstate,
-                            .severity = conn->trouble.severity,
-                            .given = conn->own.given,
-                            .warned = conn->warned,
+    const struct pqi_trouble *trouble = trouble_of(c);
+    struct pqi_failure f = {.sqlstate = trouble->sqlstate,
+                            .severity = trouble->severity,
+                            .given = c->rode ? c->rider.job.given : c->conn->own.given,
+                            .warned = !c->rode && c->conn->warned,
                             .early = c->early,
                             .partial = c->partial,
                             .timed_out = timed_out};
     if (statement >= 0) {
-        f.sqlstate = pqi_answer_sqlstate(&conn->answers[statement]);
+        f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
         f.severity = PQI_SEV_ERROR;
     }
     return f;
@@ -485,11 +520,13 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
     c->session->unsure |= c->err.code == PQR_E_UNKNOWN; /* it reads where that can be seen */
-    bool dead = c->conn->state == PQI_DEAD;
-    c->conn->tainted |= !fate.keep;
+    bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
+    if (c->conn)
+        c->conn->tainted |= !fate.keep;
     if (dead && !timed_out) {
-        pqi_count(c->db, connections_lost);
-        pqi_shard_troubled(c->node, &c->conn->trouble);
+        if (c->conn)
+            pqi_count(c->db, connections_lost);
+        pqi_shard_troubled(c->node, trouble_of(c));
     }
     if (dead || strcmp(f.sqlstate, "25006") == 0)
         pqi_shard_look_again(c->shard);
@@ -502,7 +539,8 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     if (c->write && again == PQI_ELSEWHERE)
         again = PQI_BACKOFF;
     c->tried[c->node->index] = dead;
-    pqi_conn_back(c->node, c->conn);
+    if (c->conn)
+        pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
     rerun(c, again);
 }
@@ -514,18 +552,27 @@ static void tell_session(struct pqi_call *c)
     if (!c->write && c->level == PQR_LEVEL_ANY)
         return;
     if (c->unit && !c->write)
-        c->session->stay = c->node->index;
+        pqi_session_read_on(c->session, c->node, c->generation);
     if (c->position < 0)
         return;
-    bool told = pqi_ask_position(&c->conn->answers[c->position], &at);
+    bool told = pqi_ask_position(pqi_call_answer(c, c->position), &at);
     if (told && at.role == PQR_ROLE_REPLICA)
         at.timeline = pqi_shard_replayed(c->node, at.lsn); /* so that the session may stay there */
     pqi_session_saw(c->session, c->node, c->write, told ? &at : NULL);
 }
 
-static void run_done(struct pqi_call *c)
+/* A lane does this for its riders. */
+static void note_pace(struct pqi_call *c)
 {
     atomic_fetch_add_explicit(&c->node->calls, 1, memory_order_relaxed);
+    if (c->hash != 0)
+        pqi_pace_note(&c->db->pace, c->hash, (pqi_now_ns() - c->sent_ns) / 1000);
+}
+
+static void run_done(struct pqi_call *c)
+{
+    if (!c->rode)
+        note_pace(c);
     int statement = failed_statement(c);
     if (statement >= 0) {
         run_failed(c, statement, false);
@@ -566,8 +613,142 @@ static void run(struct pqi_call *c)
         done(c);
         return;
     }
+    c->sent_ns = c->begun_ns;
+    if (c->hash != 0)
+        c->sent_ns = pqi_now_ns();
     pqi_conn_send(c->conn, c->stmts, c->n);
     run_step(c, 0);
+}
+
+/* ---- Riding --------------------------------------------------------------------------------- */
+
+static void acquire(struct pqi_call *c);
+
+static bool make_answers(struct pqi_call *c)
+{
+    struct pqi_job *job = &c->rider.job;
+    if (!job->answers) {
+        job->answers = c->few;
+        if (c->count > (int)(sizeof c->few / sizeof *c->few))
+            job->answers = pqi_mem_array((size_t)c->count, sizeof *job->answers);
+    }
+    job->n = c->count;
+    return job->answers != NULL;
+}
+
+/* Boards a lane of its node, if there is one to be had for such a statement. */
+static bool board(struct pqi_call *c)
+{
+    if (!c->group || c->off_lanes)
+        return false;
+    enum pqi_pace_class class_ = c->hash ? pqi_pace_of(&c->db->pace, c->hash) : PQI_PACE_UNKNOWN;
+    struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
+    if (!lane || !make_answers(c))
+        return false;
+    c->rider.job.stmts = c->stmts + c->first;
+    c->rider.waiter = &c->waiter;
+    c->rider.err = &c->err;
+    c->rider.hash = c->hash;
+    c->rider.class_ = class_;
+    c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
+    c->state = PQI_CALL_RIDE;
+    pqi_lane_board(lane, &c->rider);
+    return true;
+}
+
+static void ride_trouble(struct pqi_call *c)
+{
+    const struct pqi_trouble *t = &c->rider.trouble;
+    pqi_err(&c->err, trouble_code(t->kind), "%s (%s): %s", c->node->target->name,
+            c->node->target->shown, t->text);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t->sqlstate);
+    c->tried[c->node->index] = true;
+    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+        rerun(c, PQI_ELSEWHERE);
+    else
+        end_with_error(c);
+}
+
+static void ride_anew(struct pqi_call *c)
+{
+    int64_t now = pqi_now_ns();
+    if (now >= c->hope_until_ns) {
+        end_with_error(c);
+        return;
+    }
+    pqi_err_none(&c->err);
+    c->attempts--;
+    c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
+    c->state = PQI_CALL_PAUSE;
+}
+
+static void ride_over(struct pqi_call *c)
+{
+    c->rode = true;
+    switch (c->rider.outcome) {
+    case PQI_OUT_ANSWERED:
+        run_done(c);
+        break;
+    case PQI_OUT_LOST:
+        run_failed(c, -1, false);
+        break;
+    case PQI_OUT_TROUBLE:
+        ride_trouble(c);
+        break;
+    case PQI_OUT_REFUSED:
+        end_with_error(c);
+        break;
+    case PQI_OUT_ANEW:
+        ride_anew(c);
+        break;
+    }
+    if (c->state != PQI_CALL_DONE)
+        c->rode = false;
+}
+
+/* Out of time or patience: the answer, if it comes, is dropped. */
+static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane)
+{
+    c->rider.trouble = (struct pqi_trouble){0};
+    if (for_a_lane) {
+        pool_timed_out(c);
+    } else if (!sent) {
+        end_unsent(c, "waiting for a connection");
+    } else {
+        pqi_count(c->db, deadlines);
+        c->rode = true;
+        c->rider.job.given = true;
+        c->rider.outcome = PQI_OUT_ANSWERED;
+        run_failed(c, -1, true);
+    }
+}
+
+static void ride_step(struct pqi_call *c, int64_t now)
+{
+    struct pqi_lane *lane = c->rider.lane;
+    bool sent = false, late = aborted(c) || now >= c->until_ns;
+    bool waits = !late && now >= c->queue_until_ns && pqi_lane_opening(lane);
+    bool stuck = !late && !waits && now >= c->stuck_ns && pqi_lane_stuck(lane, &c->rider, now);
+    if (now >= c->stuck_ns)
+        c->stuck_ns = pqi_after_ms(now, PQI_STUCK_MS);
+    bool leaves = late || waits || stuck;
+    if (!pqi_waiter_finished(&c->waiter)) {
+        if (!leaves)
+            return;
+        if (pqi_lane_leave(lane, &c->rider, &sent)) {
+            if (!stuck) {
+                ride_ended(c, sent, waits);
+                return;
+            }
+            c->off_lanes =
+                true; /* a connection of its own, if need be: it must not wait for others */
+            acquire(c);
+            return;
+        }
+        while (!pqi_waiter_finished(&c->waiter)) /* somebody is about to tell */
+            sched_yield();
+    }
+    ride_over(c);
 }
 
 /* ---- Driving -------------------------------------------------------------------------------- */
@@ -616,6 +797,8 @@ static int64_t waits_until(const struct pqi_call *c)
         return soonest(soonest(c->hope_until_ns, c->until_ns), pqi_shard_next_look(c->shard));
     case PQI_CALL_QUEUE:
         return soonest(c->queue_until_ns, c->until_ns);
+    case PQI_CALL_RIDE:
+        return soonest(c->stuck_ns, c->until_ns);
     case PQI_CALL_CONNECT:
     case PQI_CALL_HANDSHAKE:
         return soonest(c->conn->connect_until_ns, c->until_ns);
@@ -627,7 +810,9 @@ static int64_t waits_until(const struct pqi_call *c)
 struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
 {
     int64_t now = pqi_now_ns();
-    if (c->state == PQI_CALL_RUN)
+    if (c->state == PQI_CALL_RIDE)
+        ride_step(c, now);
+    else if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
     else if (on_conn(c))
         connect_step(c, revents);
@@ -670,7 +855,9 @@ int pqi_call_run(struct pqi_call *c)
         revents = 0;
         if (want.done)
             break;
-        if (want.fd >= 0)
+        if (c->state == PQI_CALL_RIDE)
+            pqi_lane_wait(c->rider.lane, &c->rider, want.until_ns);
+        else if (want.fd >= 0)
             revents = pqi_wait_fd(want.fd, want.events, c->db->abort_flag, want.until_ns);
         else
             pqi_waiter_wait(&c->waiter, want.until_ns);
@@ -689,5 +876,9 @@ void pqi_call_end(struct pqi_call *c)
     if (c->conn && !(c->keep && c->err.code == PQR_OK))
         pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
+    if (c->rider.job.answers)
+        pqi_job_reset(&c->rider.job);
+    if (c->rider.job.answers != c->few)
+        pqi_mem_free(c->rider.job.answers);
     pqi_waiter_free(&c->waiter);
 }

@@ -4,6 +4,7 @@
 #ifndef PQI_CALL_H
 #define PQI_CALL_H
 
+#include "lane.h"
 #include "shard.h"
 
 struct pqr_session;
@@ -18,22 +19,27 @@ struct pqi_call {
     enum pqr_level level; /* reads */
     const struct pqi_stmt *stmts;
     int n;
-    int first, count; /* which of them are the caller's */
-    int position;     /* which one tells the server's position; -1: none */
-    bool keep;        /* leaves the connection in `conn` when it succeeds */
-    bool unit;        /* may be run again as a whole; false: a part of a transaction */
-    const char *name; /* labels it in errors and the log; NULL: none */
-    int64_t until_ns; /* its deadline */
+    int first, count;        /* which of them are the caller's */
+    int position;            /* which one tells the server's position; -1: none */
+    bool keep;               /* leaves the connection in `conn` when it succeeds */
+    bool unit;               /* may be run again as a whole; false: a part of a transaction */
+    const char *name;        /* labels it in errors and the log; NULL: none */
+    struct pqi_group *group; /* whose lanes it may share; NULL: it takes a connection of its own */
+    uint64_t hash;           /* of its one statement, to know how long it takes; 0: none */
+    int64_t until_ns;        /* its deadline */
 
     /* The outcome: */
     pqr_error err;
     struct pqi_node *node;
-    struct pqi_conn *conn; /* with its answers, until pqi_call_end */
+    struct pqi_conn *conn; /* a connection of its own, until pqi_call_end */
+    bool rode;             /* its answers came by a lane */
 
     /*            ┌─────────────────────────────────────────┐ rerun
      *            ▼                                         │
      *   PLACE ─▶ QUEUE ─▶ CONNECT ─▶ HANDSHAKE ─▶ RUN ─────┼─▶ DONE
-     *    ▲ │       └────────────────────────────▶┘         │
+     *    ▲ │ │     └────────────────────────────▶┘ ▲       │
+     *    │ │ └──▶ RIDE (on a lane, with others) ───┼───────┤
+     *    │ │        └─ stuck behind another ──▶ QUEUE      │
      *    └─ HOPE (no node can serve it yet)     PAUSE ◀────┘ */
     enum pqi_call_state {
         PQI_CALL_PLACE,
@@ -42,6 +48,7 @@ struct pqi_call {
         PQI_CALL_CONNECT,
         PQI_CALL_HANDSHAKE,
         PQI_CALL_RUN,
+        PQI_CALL_RIDE,
         PQI_CALL_PAUSE,
         PQI_CALL_DONE
     } state;
@@ -54,14 +61,25 @@ struct pqi_call {
     struct pqi_ticket ticket;
     struct pqi_hope hope;
     bool hoping;
+    bool off_lanes;      /* it was stuck on one */
+    uint64_t generation; /* of its node, when it was placed */
+    int64_t sent_ns;     /* on a connection of its own */
+    int64_t stuck_ns;    /* RIDE: when it looks whether it is stuck */
+    struct pqi_rider rider;
+    struct pqi_answer few[4]; /* the rider's answers, where they suffice */
 };
 
 void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_ms);
 
-/* Drives it to its end, waiting in this thread. Returns err.code. Then the answers are in
- * `conn` (if there is one) until pqi_call_end gives the connection back. */
+/* Drives it to its end, waiting in this thread. Returns err.code. Then the answers can be had
+ * until pqi_call_end, which gives the connection back. */
 int pqi_call_run(struct pqi_call *c);
 void pqi_call_end(struct pqi_call *c);
+
+/* The answer to stmts[i]; NULL: none came. */
+struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i);
+/* Takes its result out (PQclear is the caller's now). */
+struct pg_result *pqi_call_take(struct pqi_call *c, int i);
 
 /* What a call needs next. */
 struct pqi_want {

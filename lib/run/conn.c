@@ -14,6 +14,7 @@ struct pqi_conn *pqi_conn_open(struct pqi_node *node)
     c->born_ns = pqi_now_ns();
     c->connect_until_ns = pqi_after_ms(c->born_ns, db->options->connect_timeout_ms);
     c->generation = atomic_load(&node->pool.generation);
+    c->prepared.limit = (int)db->options->prepared_statements;
     pqi_count(db, connects);
     return c;
 }

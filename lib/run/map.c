@@ -24,6 +24,11 @@ int64_t pqi_map_version(struct pqr *db)
     return version;
 }
 
+bool pqi_map_newest(struct pqr *db, int64_t version)
+{
+    return version <= pqi_map_version(db);
+}
+
 void pqi_map_install(struct pqr *db, struct pqi_map *map)
 {
     pthread_mutex_lock(&db->map_lock);

@@ -7,7 +7,9 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "conn.h"
+#include "lane.h"
 #include "map.h"
+#include "opener.h"
 #include "parting.h"
 #include "shard.h"
 
@@ -27,7 +29,7 @@
 
 /* What an epoll event points at. */
 struct watch {
-    enum { WATCH_FLAG, WATCH_PARTINGS, WATCH_PROBE } kind;
+    enum { WATCH_FLAG, WATCH_PARTINGS, WATCH_OPENER, WATCH_PROBE } kind;
     int fd; /* registered; -1: none */
 };
 
@@ -55,7 +57,7 @@ struct round {
 struct pqi_monitor {
     struct pqr *db;
     int epoll;
-    struct watch flag, partings;
+    struct watch flag, partings, opener;
     pthread_mutex_t lock; /* guards the start and `stop` */
     pthread_t thread;
     bool running, stop;
@@ -103,8 +105,9 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
     m->epoll = epoll_create1(EPOLL_CLOEXEC);
     m->flag = (struct watch){WATCH_FLAG, db->monitor_flag};
     m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(db->partings)};
+    m->opener = (struct watch){WATCH_OPENER, pqi_opener_fd(db->opener)};
     if (!m->probes || !m->rounds || m->epoll < 0 || !add_watch(m, &m->flag) ||
-        !add_watch(m, &m->partings)) {
+        !add_watch(m, &m->partings) || !add_watch(m, &m->opener)) {
         pqi_monitor_free(m, false);
         return pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the monitor");
     }
@@ -400,6 +403,9 @@ static void sweep(struct pqi_monitor *m, int64_t now)
         struct pqi_conn *c;
         while ((c = pqi_pool_expire(&node->pool, idle, born)))
             pqi_conn_give_up(node, c);
+        struct pqi_lanes *lanes = &m->db->threads.lanes[node->number];
+        for (int j = 0; j < atomic_load(&lanes->n); j++)
+            pqi_lane_sweep(lanes->lane[j], idle, born);
     }
 }
 
@@ -434,6 +440,8 @@ static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
     case WATCH_PARTINGS:
         pqi_partings_step(m->db->partings);
         break;
+    case WATCH_OPENER: /* stepped in each turn */
+        break;
     }
 }
 
@@ -454,6 +462,8 @@ static void *run(void *arg)
             int64_t due = drive(m, &m->rounds[i], now);
             next = due < next ? due : next;
         }
+        int64_t due = pqi_opener_step(m->db->opener, now);
+        next = due < next ? due : next;
         if (m->sweep_due_ns <= now) {
             sweep(m, now);
             pqi_partings_step(m->db->partings);
@@ -499,6 +509,7 @@ void pqi_monitor_stop(struct pqi_monitor *m)
         return;
     pqi_flag_set(m->db->monitor_flag);
     pthread_join(m->thread, NULL);
+    pqi_opener_end(m->db->opener);
     for (int i = 0; i < m->nprobes; i++)
         if (m->probes[i].conn)
             drop_conn(m, &m->probes[i]);

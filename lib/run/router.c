@@ -5,8 +5,10 @@
 #include "../base/mem.h"
 #include "conn.h"
 #include "gate.h"
+#include "lane.h"
 #include "lend.h"
 #include "monitor.h"
+#include "opener.h"
 #include "parting.h"
 #include "shard.h"
 #include "txn.h"
@@ -48,6 +50,7 @@ static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shar
         struct pqi_node *node = &s->nodes[i];
         node->shard = s;
         node->index = i;
+        node->number = db->nnodes++;
         node->target = &conf->targets[i];
         node->known.latency_us = -1;
         node->known.lag = (struct pqi_lag){-1, -1};
@@ -111,10 +114,13 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
         db->abort_flag = pqi_flag_new();
         db->monitor_flag = pqi_flag_new();
         db->partings = pqi_partings_new();
-        code = db->abort_flag >= 0 && db->monitor_flag >= 0 && db->partings
+        db->opener = pqi_opener_new(db);
+        code = db->abort_flag >= 0 && db->monitor_flag >= 0 && db->partings && db->opener
                    ? init_shards(db, err)
                    : pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the router");
     }
+    if (code == PQR_OK && !pqi_group_init(&db->threads, db))
+        code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
     if (code == PQR_OK)
         code = pqi_monitor_new(&db->monitor, db, err);
     if (code == PQR_OK) {
@@ -145,9 +151,11 @@ void pqi_router_unref(struct pqr *db)
         return;
     pid_t pid = atomic_load(&db->pid);
     bool forked = pid != 0 && pid != getpid();
+    pqi_group_free(&db->threads, forked);
     for (int i = 0; i < db->ngroups; i++)
         free_shard(&db->shards[i]);
     pqi_monitor_free(db->monitor, forked);
+    pqi_opener_free(db->opener, forked);
     pqi_mem_free(db->shards);
     pqi_map_free(db->map);
     pqi_partings_free(db->partings);
@@ -194,6 +202,7 @@ static void abort_calls(struct pqr *db)
             pqi_pool_close(&db->shards[i].nodes[j].pool);
         pqi_shard_wake_all(&db->shards[i]);
     }
+    pqi_group_stir(&db->threads);
 }
 
 /* In a child of fork(): no lock of the parent's can be trusted, no socket be spoken on. */
@@ -227,6 +236,7 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
     abort_calls(db);
     wait_until_empty(db, PQI_FOREVER);
     pqi_monitor_stop(db->monitor);
+    pqi_group_free(&db->threads, false);
     pqi_partings_end(db->partings);
     pqi_tx_cut_all(db);
     for (int i = 0; i < db->ngroups; i++)

@@ -59,6 +59,7 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
         s->seen = (struct pqi_seen){0};
         s->unsure = false;
         s->stay = -1;
+        s->read_ns = 0;
     }
     return shard;
 }
@@ -76,6 +77,13 @@ static uint64_t segment_bytes_of(struct pqi_shard *s)
     uint64_t bytes = s->segment_bytes;
     pthread_mutex_unlock(&s->lock);
     return bytes;
+}
+
+void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation)
+{
+    s->stay = node->index;
+    s->stay_generation = generation;
+    s->read_ns = pqi_now_ns();
 }
 
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,

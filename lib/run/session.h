@@ -16,8 +16,10 @@ struct pqr_session {
 
     struct pqi_shard *shard; /* where `seen` and `stay` hold; NULL: nowhere yet */
     struct pqi_seen seen;
-    bool unsure; /* a write's position is not known: only the primary is surely not older */
-    int stay;    /* the replica it reads from; -1: none */
+    bool unsure;     /* a write's position is not known: only the primary is surely not older */
+    int stay;        /* the node that it read from last; -1: none */
+    int64_t read_ns; /* when; 0: it has not read */
+    uint64_t stay_generation; /* that node's, then */
 
     struct pqi_link txs;   /* open transactions (pqr_tx.of_session) */
     struct pqi_link loans; /* connections lent */
@@ -35,7 +37,10 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
 /* Is there a replica at all that could be behind? Then positions are asked for. */
 bool pqi_session_tracks(struct pqr_session *s);
 
-/* It has read or written on `node`, up to this position (NULL: not known). */
+/* It has just read on `node`, as it was in that generation. */
+void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation);
+
+/* It has written (or ended a transaction) on `node`, up to this position (NULL: not known). */
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
                      const struct pqi_position *at);
 

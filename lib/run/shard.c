@@ -122,7 +122,7 @@ static void follow(struct pqi_shard *s, struct news *news)
              "%s: %s is primary, timeline %u (before: %s, timeline %u)", s->name,
              s->nodes[s->follow.node].target->name, k->report.timeline,
              s->primary >= 0 ? s->nodes[s->primary].target->name : "none", s->timeline);
-        s->history.n = 0; /* positions of another timeline are no measure */
+        s->history.n = s->horizon.n = 0; /* positions of another timeline are no measure */
     }
     if (s->first_timeline == 0)
         s->first_timeline = k->report.timeline;
@@ -193,6 +193,7 @@ void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, i
      * it would seem to lag by what was written between the two probes. */
     if (is_primary(s, node->index)) {
         pqi_history_add(&s->history, sent_ns, seen->lsn);
+        pqi_horizon_add(&s->horizon, sent_ns, pqi_lsn_floor(seen->end, seen->segment_bytes));
         s->segment_bytes = seen->segment_bytes;
         node->known.lag = (struct pqi_lag){0, 0};
     } else {
@@ -393,6 +394,19 @@ static bool hopeless(const struct pqi_shard *s, bool write, pqr_error *err)
     return worst && node_hopeless(s, worst, write, err);
 }
 
+/* A session that reads on may do so where it is, since that server only goes forward; elsewhere
+ * it must find what it may have been shown: all that the primary had by then. */
+static void need_after_reading(const struct pqi_shard *s, const struct pqi_errand *e,
+                               struct pqi_candidate *c, struct pqi_need *need)
+{
+    need->read = e->read_ns > 0 && need->level == PQR_LEVEL_SESSION;
+    if (!need->read)
+        return;
+    c[need->stay].stays = atomic_load(&s->nodes[need->stay].pool.generation) == e->stay_generation;
+    need->elsewhere.timeline = s->timeline;
+    need->elsewhere_known = pqi_horizon_after(&s->horizon, e->read_ns, &need->elsewhere.lsn);
+}
+
 static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
 {
     if (e->write)
@@ -401,14 +415,16 @@ static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
     pqi_shard_candidates(s, c, e->tried);
     for (int i = 0; i < s->n; i++)
         c[i].stamp_ok |= e->stamping;
-    bool stays = e->need.level == PQR_LEVEL_SESSION && e->need.stay >= 0 &&
-                 pqi_judge(&c[e->need.stay], &e->need) == PQI_WHY_OK && c[e->need.stay].is_replica;
+    struct pqi_need need = e->need;
+    need_after_reading(s, e, c, &need);
+    bool stays = need.level == PQR_LEVEL_SESSION && need.stay >= 0 &&
+                 pqi_judge(&c[need.stay], &need) == PQI_WHY_OK && c[need.stay].is_replica;
     uint64_t turn = 0;
     if (!stays)
         turn = atomic_fetch_add_explicit(e->deal_session ? &s->session_turn : &s->call_turn, 1,
                                          memory_order_relaxed);
-    int i = pqi_pick(c, s->n, &e->need, turn);
-    if (i >= 0 && c[i].is_primary && s->n > 1 && e->need.level != PQR_LEVEL_PRIMARY)
+    int i = pqi_pick(c, s->n, &need, turn);
+    if (i >= 0 && c[i].is_primary && s->n > 1 && need.level != PQR_LEVEL_PRIMARY)
         pqi_count(s->db, fallback_reads);
     return i >= 0 ? &s->nodes[i] : NULL;
 }

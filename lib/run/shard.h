@@ -11,7 +11,9 @@ struct pqi_errand {
     bool stamping;        /* the stamp is what it is about: not checked */
     struct pqi_need need; /* reads */
     bool deal_session;    /* reads: dealt by session, else call by call */
-    const bool *tried;    /* nodes where this call already failed; NULL: none */
+    int64_t read_ns;      /* when the session last read on need.stay; 0: it has not */
+    uint64_t stay_generation;
+    const bool *tried; /* nodes where this call already failed; NULL: none */
 };
 
 enum pqi_placing {
@@ -39,8 +41,8 @@ int64_t pqi_shard_next_look(struct pqi_shard *s);
 void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
                        int64_t now_ns);
 
-/* A replica said, with a call's answer, that it has replayed up to `lsn`. Returns the timeline that
- * it is proven to be on; 0: none. */
+/* A replica said, with a transaction's end, that it has replayed up to `lsn`. Returns the timeline
+ * that it is proven to be on; 0: none. */
 uint32_t pqi_shard_replayed(struct pqi_node *node, uint64_t lsn);
 
 /* A node did not answer, or refused. */

@@ -8,6 +8,7 @@
 #include "../plan/pick.h"
 #include "../plan/slot.h"
 #include "../wire/ask.h"
+#include "lane.h"
 #include "pool.h"
 
 #include <pqrouter/admin.h>
@@ -37,6 +38,8 @@ struct pqi_node {
     struct pqi_dial dial;
     struct pqi_resolver resolver;
     struct pqi_pool pool;
+    int number;        /* among all nodes of the router */
+    _Atomic int lanes; /* open or opening, of all groups */
     struct pqi_known known;
     struct pqi_probe *probe; /* the monitor's */
     _Atomic uint64_t calls;  /* segments answered */
@@ -62,6 +65,7 @@ struct pqi_shard {
     uint64_t system_id;      /* 0: not known yet */
     uint64_t segment_bytes;
     struct pqi_history history;
+    struct pqi_horizon horizon;
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
 
     _Atomic uint64_t session_turn, call_turn;
@@ -96,6 +100,10 @@ struct pqr {
     struct pqi_monitor *monitor;
     int monitor_flag; /* set: the monitor looks what is due */
     struct pqi_partings *partings;
+    struct pqi_opener *opener;
+    int nnodes;
+    struct pqi_group threads; /* the blocking callers' lanes */
+    struct pqi_pace pace;
 
     pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the start of the monitor */
     pthread_cond_t empty;

@@ -7,6 +7,8 @@
 #include "../wire/result.h"
 #include "call.h"
 
+#include <string.h>
+
 /* A read runs read-only wherever it lands, also on a replica that is promoted meanwhile. It ends
  * with the segment, and inside it cannot be switched off: a snapshot was taken already.
  * https://www.postgresql.org/docs/15/sql-set-transaction.html */
@@ -37,7 +39,13 @@ static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place,
     int code = check_query(q, place, err);
     if (code == PQR_OK)
         code = pqi_params_bind(&params, q->params, q->nparams, false, err);
-    *stmt = (struct pqi_stmt){.sql = q->sql, .params = params, .binary = q->binary_result != 0};
+    *stmt = (struct pqi_stmt){.sql = q->sql,
+                              .params = params,
+                              .binary = q->binary_result != 0,
+                              .prepare = code == PQR_OK};
+    if (code == PQR_OK)
+        stmt->hash = pqi_prepared_hash(q->sql, params ? params->types : NULL,
+                                       params ? params->n : 0);
     return code;
 }
 
@@ -46,15 +54,16 @@ static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place,
 static int take_result(struct pqi_call *c, int i, enum pqi_place place, pqr_result **out,
                        pqr_error *err)
 {
-    const char *tag = pqi_answer_tag(&c->conn->answers[i]);
+    const char *tag = pqi_answer_tag(pqi_call_answer(c, i));
     if (!pqi_tag_allowed(tag, place)) {
-        c->conn->tainted = true;
+        if (c->conn)
+            c->conn->tainted = true; /* a lane has seen to that itself */
         return pqi_err(err, PQR_E_USAGE,
                        "%s: a statement that answers %s is not a read: send it with "
                        "pqr_write or in a transaction",
                        c->node->target->name, tag);
     }
-    *out = pqi_result_new(pqi_conn_take(c->conn, i), c->node->target->name);
+    *out = pqi_result_new(pqi_call_take(c, i), c->node->target->name);
     if (*out)
         return PQR_OK;
     pqi_err(err, PQR_E_NOMEM,
@@ -83,7 +92,20 @@ static int finish(struct pqi_call *c, enum pqi_place place, pqr_result **res, pq
 
 /* ---- Reads and writes ----------------------------------------------------------------------- */
 
-/* Fills [read only][the caller's …][position], one segment. */
+/* What is small enough to travel with others. */
+#define SHARED_STATEMENTS 64
+#define SHARED_BYTES 65536
+
+static bool shareable(const struct pqi_stmt *stmts, int n)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < n && bytes <= SHARED_BYTES; i++)
+        bytes += strlen(stmts[i].sql) + pqi_params_bytes(stmts[i].params);
+    return n <= SHARED_STATEMENTS && bytes <= SHARED_BYTES;
+}
+
+/* Fills [read only][the caller's …], one segment. On a lane only the caller's travel: its
+ * connection is read only by itself. */
 static int build_read(struct pqi_call *c, struct pqi_stmt *stmts, const pqr_query *const *q, int n,
                       pqr_error *err)
 {
@@ -98,12 +120,11 @@ static int build_read(struct pqi_call *c, struct pqi_stmt *stmts, const pqr_quer
             return code;
     }
     c->n = 1 + n;
-    if (c->level != PQR_LEVEL_ANY && pqi_session_tracks(c->session)) {
-        c->position = c->n++;
-        stmts[c->position] = (struct pqi_stmt){.sql = pqi_ask_position_sql};
-    }
     stmts[c->n - 1].sync = true;
     c->stmts = stmts;
+    c->hash = n == 1 ? stmts[1].hash : 0;
+    if (!c->session->fixed_node && shareable(stmts + 1, n))
+        c->group = &c->db->threads;
     return PQR_OK;
 }
 
@@ -111,8 +132,8 @@ int pqi_read(struct pqr_session *s, const pqr_query *const *q, size_t n, pqr_res
              pqr_error *err)
 {
     struct pqi_stmt few[8], *stmts = few;
-    if (n + 2 > sizeof few / sizeof *few)
-        stmts = pqi_mem_array(n + 2, sizeof *stmts);
+    if (n + 1 > sizeof few / sizeof *few)
+        stmts = pqi_mem_array(n + 1, sizeof *stmts);
     if (!stmts)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
     struct pqi_call c;
@@ -138,6 +159,7 @@ int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
     pqi_call_init(&c, s, q->deadline_ms);
     int code = bind(&stmts[0], q, place, err);
     stmts[0].sync = true;
+    stmts[0].prepare &= !q->alone;
     stmts[0].alone = q->alone != 0 || (code == PQR_OK && pqi_commits_inside(q->sql));
     c.write = c.effects = true;
     c.partial = stmts[0].alone;

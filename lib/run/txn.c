@@ -226,7 +226,7 @@ int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_err
 /* COMMIT of a failed block answers with the tag ROLLBACK and no error: what failed first is told. */
 static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
 {
-    if (strcmp(pqi_answer_tag(&c->conn->answers[0]), "COMMIT") == 0)
+    if (strcmp(pqi_answer_tag(pqi_call_answer(c, 0)), "COMMIT") == 0)
         return;
     pqi_err(&c->err, PQR_E_ROLLED_BACK,
             "%s: the transaction had failed before (SQLSTATE %s), so COMMIT rolled it back",

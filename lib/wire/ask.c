@@ -23,7 +23,8 @@ static const char identity_sql[] =
     " (select c.system_identifier from pg_catalog.pg_control_system() c),"
     " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end,"
     " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
-    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8"
+    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"
+    " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end"
     " from pg_catalog.pg_is_in_recovery() r";
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
@@ -66,6 +67,16 @@ void pqi_ask_probe(struct pqi_conn *c)
     pqi_conn_send(c, stmts, 2);
 }
 
+void pqi_ask_pin_reads(struct pqi_conn *c)
+{
+    const struct pqi_stmt stmt = {
+        .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false),"
+               " pg_catalog.set_config('default_transaction_isolation', 'read committed', false)",
+        .sync = true,
+    };
+    pqi_conn_send(c, &stmt, 1);
+}
+
 static const char *text(const PGresult *r, int column)
 {
     return PQgetvalue(r, 0, column);
@@ -74,7 +85,7 @@ static const char *text(const PGresult *r, int column)
 static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
 {
     const PGresult *r = a->pg;
-    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 7)
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 8)
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->read_only = strcmp(text(r, 1), "on") == 0;
@@ -82,6 +93,8 @@ static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
     out->system_id = strtoull(text(r, 3), NULL, 10);
     out->segment_bytes = strtoull(text(r, 5), NULL, 10);
     out->started_us = strtoll(text(r, 6), NULL, 10);
+    if (!PQgetisnull(r, 0, 7) && !pqi_lsn_parse(text(r, 7), &out->end))
+        return false;
     /* A replica that has replayed nothing yet has no position: it is behind everything. */
     if (PQgetisnull(r, 0, 4)) {
         out->lsn = 0;
@@ -132,6 +145,17 @@ bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_
         snprintf(why, why_size, "it does not tell its role: %s", error_text(identity));
     else if (!read_stamp(stamp, &out->stamp))
         snprintf(why, why_size, "its stamp cannot be read: %s", error_text(stamp));
+    else
+        return true;
+    return false;
+}
+
+bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
+{
+    if (c->answers[0].state != PQI_ANSWER_OK)
+        snprintf(why, why_size, "it cannot be made read only: %s", error_text(&c->answers[0]));
+    else if (!pqi_conn_reads_only(c))
+        snprintf(why, why_size, "it does not stay read only: is a pooler in between?");
     else
         return true;
     return false;

@@ -15,6 +15,7 @@ struct pqi_sighting {
     uint32_t timeline; /* 0: no right to tell (a replica, without pg_monitor) */
     uint64_t system_id;
     uint64_t lsn; /* a primary's written position, a replica's replayed one */
+    uint64_t end; /* a primary's end of log (insert position) */
     uint64_t segment_bytes;
     int64_t started_us; /* when its postmaster did */
     struct pqi_stamp stamp;
@@ -25,6 +26,10 @@ void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms);
 
 /* Asks again, on a connection whose handshake is done. */
 void pqi_ask_probe(struct pqi_conn *c);
+
+/* On a connection that is to be shared by reads: pins what they rely on. pqi_ask_pinned: is it so? */
+void pqi_ask_pin_reads(struct pqi_conn *c);
+bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size);
 
 /* Reads the answers to either (the connection is IDLE). false: `why` tells what was wrong. */
 bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size);

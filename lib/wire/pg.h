@@ -51,8 +51,8 @@ struct pqi_job {
     const struct pqi_stmt *stmts;
     int n;
     struct pqi_answer *answers; /* n of them, all zero at first */
-    bool given; /* at least one Sync (or a statement alone) was given to libpq */
-    bool again; /* ended without having run, through no fault of its own */
+    bool given;                 /* at least one Sync (or a statement alone) was given to libpq */
+    bool again;                 /* ended without having run, through no fault of its own */
     bool repaired; /* it was so before, for want of a prepared statement: not another time */
 
     /* pg.c's own: */

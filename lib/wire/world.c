@@ -78,7 +78,8 @@ void pqi_waiter_init(struct pqi_waiter *w)
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->cond, &attr);
     pthread_condattr_destroy(&attr);
-    w->woken = false;
+    w->woken = w->finished = false;
+    w->hook = NULL;
 }
 
 void pqi_waiter_free(struct pqi_waiter *w)
@@ -87,11 +88,40 @@ void pqi_waiter_free(struct pqi_waiter *w)
     pthread_mutex_destroy(&w->lock);
 }
 
-void pqi_waiter_wake(struct pqi_waiter *w)
+static void wake(struct pqi_waiter *w, bool finished)
 {
     pthread_mutex_lock(&w->lock);
     w->woken = true;
-    pthread_cond_signal(&w->cond);
+    w->finished |= finished;
+    if (w->hook)
+        w->hook(w);
+    else
+        pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+void pqi_waiter_wake(struct pqi_waiter *w)
+{
+    wake(w, false);
+}
+
+void pqi_waiter_finish(struct pqi_waiter *w)
+{
+    wake(w, true);
+}
+
+bool pqi_waiter_finished(struct pqi_waiter *w)
+{
+    pthread_mutex_lock(&w->lock);
+    bool finished = w->finished;
+    pthread_mutex_unlock(&w->lock);
+    return finished;
+}
+
+void pqi_waiter_reset(struct pqi_waiter *w)
+{
+    pthread_mutex_lock(&w->lock);
+    w->woken = w->finished = false;
     pthread_mutex_unlock(&w->lock);
 }
 

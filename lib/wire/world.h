@@ -23,16 +23,23 @@ uint64_t pqi_random(void);
  * the moment `until_ns`. Returns the events of `fd`, 0 for the others. EINTR is waited through. */
 short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns);
 
-/* Something that one thread waits for and another one wakes. */
+/* Something that one thread waits for and another one wakes. With a hook it wakes no thread: the
+ * hook is called instead, under the lock (an event loop's: it notes who is to go on). */
 struct pqi_waiter {
     pthread_mutex_t lock;
     pthread_cond_t cond;
-    bool woken;
+    bool woken, finished;
+    void (*hook)(struct pqi_waiter *w);
 };
 
 void pqi_waiter_init(struct pqi_waiter *w);
 void pqi_waiter_free(struct pqi_waiter *w);
 void pqi_waiter_wake(struct pqi_waiter *w);
+/* Wakes for the last time: what was waited for is there. The waiter, and all around it, may be gone
+ * as soon as its owner sees this; so nothing of the owner's may be touched afterwards. */
+void pqi_waiter_finish(struct pqi_waiter *w);
+bool pqi_waiter_finished(struct pqi_waiter *w);
+void pqi_waiter_reset(struct pqi_waiter *w);
 /* true: it was woken since the last wait; false: the moment came first. */
 bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns);
 

@@ -243,6 +243,7 @@ static void a_batch_is_one_round_trip(void **state)
     OK(pqr_read_batch(s, list, 10, res, &live_error)); /* this one connects */
     for (int i = 0; i < 10; i++)
         pqr_result_free(res[i]);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* and this one */
     ask_proxy(to, from, "zero");
     OK(pqr_read_batch(s, list, 10, res, &live_error));
     assert_int_equal(ask_proxy(to, from, "count"), 1);
@@ -358,10 +359,12 @@ static void what_a_transaction_leaves_behind_meets_nobody(void **state)
         pqr_result *r;
         OK(pqr_write(
             s,
-            PQR_QUERY(.sql = "select current_setting('timezone') = 'Asia/Tokyo',"
-                             " (select count(*) from pg_class where relname = 'left_behind'),"
-                             " (select count(*) from pg_prepared_statements),"
-                             " (select count(*) from pg_listening_channels())"),
+            PQR_QUERY(
+                    .sql =
+                        "select current_setting('timezone') = 'Asia/Tokyo',"
+                        " (select count(*) from pg_class where relname = 'left_behind'),"
+                        " (select count(*) from pg_prepared_statements where name = 'left_behind'),"
+                        " (select count(*) from pg_listening_channels())"),
             &r, &live_error));
         assert_false(pqr_bool(r, 0, 0));
         for (size_t c = 1; c < 4; c++)

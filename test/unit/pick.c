@@ -134,24 +134,32 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
 static const struct pqi_candidate kinds[] = {
-    {UP, false, true, true, false, {0, 0}, 2, 50},            /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 2, 60},        /* at the limits */
-    {UP, false, true, true, false, {101, 0}, 2, 50},          /* too many bytes behind */
-    {UP, false, true, true, false, {0, 101}, 2, 50},          /* too long behind */
-    {UP, false, true, true, false, {50, -1}, 2, 50},          /* its age is not known */
-    {UP, false, true, true, false, {10, 10}, 2, 49},          /* behind the session */
-    {UP, false, true, true, false, {0, 0}, 1, 90},            /* on a timeline of before */
-    {SUSPECT, false, true, true, false, {0, 0}, 2, 50},       /* silent */
-    {UP, false, true, true, true, {0, 0}, 2, 50},             /* tried */
-    {UP, false, true, false, false, {0, 0}, 2, 50},           /* of another shard */
-    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50}, /* down */
-    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0},
-    {UP, false, false, true, false, {0, 0}, 2, 50},      /* claims to be primary */
-    {UP, true, false, true, false, {0, 0}, 2, 50},       /* the primary */
-    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0}, /* it, silent and not measured */
-    {UP, true, false, true, true, {0, 0}, 2, 50},        /* it, tried */
-    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50},
-    {UP, false, true, true, false, {0, 0}, 0, 90}, /* a replica whose timeline is not proven */
+    {UP, false, true, true, false, {0, 0}, 2, 50, false},            /* a replica in order */
+    {UP, false, true, true, false, {100, 100}, 2, 60, false},        /* at the limits */
+    {UP, false, true, true, false, {101, 0}, 2, 50, false},          /* too many bytes behind */
+    {UP, false, true, true, false, {0, 101}, 2, 50, false},          /* too long behind */
+    {UP, false, true, true, false, {50, -1}, 2, 50, false},          /* its age is not known */
+    {UP, false, true, true, false, {10, 10}, 2, 49, false},          /* behind the session */
+    {UP, false, true, true, false, {0, 0}, 1, 90, false},            /* on a timeline of before */
+    {SUSPECT, false, true, true, false, {0, 0}, 2, 50, false},       /* silent */
+    {UP, false, true, true, true, {0, 0}, 2, 50, false},             /* tried */
+    {UP, false, true, false, false, {0, 0}, 2, 50, false},           /* of another shard */
+    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50, false}, /* down */
+    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0, false},
+    {UP, false, false, true, false, {0, 0}, 2, 50, false},      /* claims to be primary */
+    {UP, true, false, true, false, {0, 0}, 2, 50, false},       /* the primary */
+    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0, false}, /* it, silent and not measured */
+    {UP, true, false, true, true, {0, 0}, 2, 50, false},        /* it, tried */
+    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, false},
+    {UP,
+     false,
+     true,
+     true,
+     false,
+     {0, 0},
+     0,
+     90,
+     false}, /* a replica whose timeline is not proven */
 };
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
 
@@ -292,7 +300,8 @@ static void every_small_shard_is_dealt_by_the_rule(void **state)
 
 /* ---- Stories --------------------------------------------------------------------------------- */
 
-static const struct pqi_need any = {ANY, {0, 0}, -1, PQI_PREFER_REPLICA_PREFERRED, 0, 0};
+static const struct pqi_need any = {ANY,   {0, 0}, -1,    PQI_PREFER_REPLICA_PREFERRED, 0, 0,
+                                    false, false,  {0, 0}};
 
 static void five_replicas_are_dealt_in_order_past_one_that_is_down(void **state)
 {
@@ -338,7 +347,8 @@ static void a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next
 {
     (void)state;
     struct pqi_candidate node[] = {kinds[0], kinds[0], kinds[13]};
-    struct pqi_need need = {SESSION, {2, 50}, 1, PQI_PREFER_REPLICA_PREFERRED, 100, 100};
+    struct pqi_need need = {SESSION, {2, 50}, 1,     PQI_PREFER_REPLICA_PREFERRED, 100, 100,
+                            false,   false,   {0, 0}};
     for (uint64_t turn = 0; turn < 10; turn++)
         assert_int_equal(pqi_pick(node, 3, &need, turn), 1);
     need.seen.lsn = 51;

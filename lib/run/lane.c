@@ -1,0 +1,592 @@
+/* Lanes: boarding, sending together, leading and handing over. */
+#include "lane.h"
+
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "../plan/guard.h"
+#include "conn.h"
+#include "opener.h"
+#include "state.h"
+
+#include <poll.h>
+#include <string.h>
+
+#define DEPTH 1           /* segments in flight: while one is, the next one fills */
+#define SEGMENT_MOST 64   /* riders of a segment */
+#define FAST_STUCK_MS 100 /* a statement known to be fast is late, not slow: so much patience */
+
+/* ---- Choosing ------------------------------------------------------------------------------- */
+
+/* Half of a node's connections at most, so that writes and transactions always have some. */
+static int lanes_allowed(const struct pqi_node *node)
+{
+    int limit = (int)node->shard->db->options->connection_limit;
+    int monitor = limit > 2 ? 1 : 0;
+    return limit <= 2 ? 0 : (limit - monitor) / 2;
+}
+
+static struct pqi_lane *new_lane(struct pqi_group *g, struct pqi_node *node)
+{
+    struct pqi_lane *lane = pqi_mem_new(sizeof *lane);
+    if (!lane)
+        return NULL;
+    lane->node = node;
+    lane->group = g;
+    lane->kick = -1;
+    pthread_mutex_init(&lane->lock, NULL);
+    pqi_list_init(&lane->fast);
+    pqi_list_init(&lane->unsure);
+    pqi_list_init(&lane->sent);
+    pqi_list_init(&lane->opening);
+    return lane;
+}
+
+/* One more lane for this group, unless it has its share. */
+static struct pqi_lane *add_lane(struct pqi_group *g, struct pqi_node *node)
+{
+    struct pqi_lanes *lanes = &g->lanes[node->number];
+    struct pqi_lane *lane = NULL;
+    pthread_mutex_lock(&g->lock);
+    int n = atomic_load(&lanes->n);
+    if (n < (int)g->db->options->lanes && (lane = new_lane(g, node))) {
+        lanes->lane[n] = lane;
+        atomic_store(&lanes->n, n + 1);
+    }
+    pthread_mutex_unlock(&g->lock);
+    return lane;
+}
+
+static void set_state(struct pqi_lane *lane, enum pqi_lane_state state)
+{
+    if (lane->state == PQI_LANE_CLOSED && state != PQI_LANE_CLOSED)
+        atomic_fetch_add(&lane->node->lanes, 1);
+    if (lane->state != PQI_LANE_CLOSED && state == PQI_LANE_CLOSED)
+        atomic_fetch_sub(&lane->node->lanes, 1);
+    lane->state = state;
+    atomic_store(&lane->state_now, state);
+}
+
+/* CLOSED → OPENING, if the node has room for another lane. */
+static bool want(struct pqi_lane *lane)
+{
+    pthread_mutex_lock(&lane->lock);
+    bool begin = lane->state == PQI_LANE_CLOSED &&
+                 atomic_load(&lane->node->lanes) < lanes_allowed(lane->node);
+    if (begin)
+        set_state(lane, PQI_LANE_OPENING);
+    bool usable = lane->state != PQI_LANE_CLOSED;
+    pthread_mutex_unlock(&lane->lock);
+    if (begin)
+        pqi_opener_want(lane->node->shard->db->opener, lane);
+    return usable;
+}
+
+struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node)
+{
+    struct pqi_lanes *lanes = &g->lanes[node->number];
+    struct pqi_lane *best = NULL, *closed = NULL;
+    int least = INT32_MAX, n = atomic_load_explicit(&lanes->n, memory_order_acquire);
+    for (int i = 0; i < n; i++) {
+        struct pqi_lane *lane = lanes->lane[i];
+        int state = atomic_load_explicit(&lane->state_now, memory_order_relaxed);
+        /* One that is open beats one that is not yet. */
+        int load = atomic_load_explicit(&lane->load, memory_order_relaxed) * 2 +
+                   (state == PQI_LANE_OPENING);
+        if (state == PQI_LANE_CLOSED) {
+            closed = lane;
+        } else if (load < least) {
+            best = lane;
+            least = load;
+        }
+    }
+    if (best && least == 0)
+        return best;
+    if (lanes_allowed(node) == 0 || g->db->options->lanes == 0)
+        return NULL;
+    /* All are busy: another one would serve the next. */
+    if (atomic_load_explicit(&node->lanes, memory_order_relaxed) < lanes_allowed(node)) {
+        if (!closed)
+            closed = add_lane(g, node);
+        if (closed && want(closed) && !best)
+            best = closed;
+    }
+    return best;
+}
+
+/* ---- Getting off ---------------------------------------------------------------------------- */
+
+/* Takes a rider off, with its outcome; `out` collects who is to be told once the lock is free. */
+static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome outcome,
+                    struct pqi_link *out)
+{
+    pqi_list_remove(&r->link);
+    lane->npending -= r->state == PQI_RIDE_PENDING;
+    r->state = PQI_RIDE_LEAVING;
+    r->outcome = outcome;
+    atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
+    pqi_list_append(out, &r->link);
+}
+
+/* Tells them. A rider is its owner's again, and may be gone, as soon as it was told. */
+static void tell(struct pqi_link *out)
+{
+    while (!pqi_list_empty(out)) {
+        struct pqi_rider *r = pqi_container(out->next, struct pqi_rider, link);
+        pqi_list_remove(&r->link);
+        pqi_waiter_finish(r->waiter);
+    }
+}
+
+static void lose(struct pqi_lane *lane, struct pqi_rider *r, struct pqi_link *out)
+{
+    r->trouble = lane->conn->trouble;
+    pqi_job_reset(&r->job);
+    get_off(lane, r, PQI_OUT_LOST, out);
+}
+
+static struct pqi_rider *first_of(struct pqi_link *list)
+{
+    return pqi_list_empty(list) ? NULL : pqi_container(list->next, struct pqi_rider, link);
+}
+
+static struct pqi_rider *first_rider(struct pqi_lane *lane)
+{
+    struct pqi_rider *r = first_of(&lane->sent);
+    if (!r)
+        r = first_of(&lane->fast);
+    return r ? r : first_of(&lane->unsure);
+}
+
+/* Statements under way that nobody waits for any more still keep the lane busy. */
+static void lay_ghosts(struct pqi_lane *lane)
+{
+    atomic_fetch_sub_explicit(&lane->load, lane->ghosts, memory_order_relaxed);
+    lane->ghosts = 0;
+}
+
+/* The connection is gone: with it go those that rode on it. Those that only waited for it wait
+ * for the next one. */
+static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
+{
+    struct pqi_rider *r;
+    while (pqi_conn_lost(lane->conn))
+        ; /* the riders are in `sent` */
+    while ((r = first_of(&lane->sent)))
+        lose(lane, r, out);
+    pqi_conn_give_up(lane->node, lane->conn);
+    lane->conn = NULL;
+    lay_ghosts(lane);
+    set_state(lane, PQI_LANE_CLOSED);
+    if (lane->led)
+        pqi_flag_set(lane->kick); /* who leads waits for a socket that is no more */
+    if (lane->npending == 0)
+        return;
+    set_state(lane, PQI_LANE_OPENING);
+    pqi_opener_want(lane->node->shard->db->opener, lane);
+}
+
+/* ---- Sending -------------------------------------------------------------------------------- */
+
+static int segments(const struct pqi_lane *lane)
+{
+    const struct pqi_queue *q = &lane->conn->queue;
+    return (int)(q->syncs_sent - q->syncs_received);
+}
+
+/* One statement that is not known to be fast lets what stands before it go ahead. */
+static bool put(struct pqi_lane *lane, struct pqi_rider *r, bool first)
+{
+    pqi_list_remove(&r->link);
+    lane->npending--;
+    r->state = PQI_RIDE_SENT;
+    pqi_list_append(&lane->sent, &r->link);
+    return pqi_conn_put(lane->conn, &r->job, !first && r->class_ != PQI_PACE_FAST);
+}
+
+static struct pqi_rider *next_pending(struct pqi_lane *lane)
+{
+    struct pqi_rider *r = first_of(&lane->fast);
+    return r ? r : first_of(&lane->unsure);
+}
+
+static void send_segment(struct pqi_lane *lane)
+{
+    int n = 0;
+    for (struct pqi_rider *r; n < SEGMENT_MOST && (r = next_pending(lane)); n++) {
+        if (n > 0 && r->own_sync)
+            break;
+        bool alone = r->own_sync;
+        if (!put(lane, r, n == 0) || alone)
+            break;
+    }
+    pqi_conn_sync(lane->conn);
+}
+
+/* A connection of another time (the node changed its role, was replaced) takes nobody any more. */
+static bool outdated(const struct pqi_lane *lane)
+{
+    return pqi_conn_outdated(lane->node, lane->conn) || lane->conn->tainted;
+}
+
+static void pump(struct pqi_lane *lane, struct pqi_link *out)
+{
+    if (lane->state != PQI_LANE_OPEN)
+        return;
+    if (outdated(lane)) {
+        if (pqi_queue_empty(&lane->conn->queue))
+            close_lane(lane, out);
+        return;
+    }
+    while (lane->npending > 0 && lane->conn->state != PQI_DEAD && segments(lane) < DEPTH)
+        send_segment(lane);
+    if (lane->conn->state == PQI_DEAD)
+        close_lane(lane, out);
+}
+
+void pqi_lane_pump(struct pqi_lane *lane)
+{
+    struct pqi_link out;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    pump(lane, &out);
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+static void append(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    r->state = PQI_RIDE_PENDING;
+    pqi_list_append(r->class_ == PQI_PACE_FAST ? &lane->fast : &lane->unsure, &r->link);
+    lane->npending++;
+}
+
+/* The socket was too full for what was given to it: who leads must wait for room too. */
+static void kick_if_full(struct pqi_lane *lane)
+{
+    if (lane->state == PQI_LANE_OPEN && lane->led && lane->kick >= 0 &&
+        pqi_conn_events(lane->conn) & POLLOUT)
+        pqi_flag_set(lane->kick);
+}
+
+void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    struct pqi_link out;
+    pqi_list_init(&out);
+    atomic_fetch_add_explicit(&lane->load, 1, memory_order_relaxed);
+    pqi_waiter_reset(r->waiter);
+    pthread_mutex_lock(&lane->lock);
+    r->lane = lane;
+    r->own_sync = false;
+    r->job.repaired = false;
+    append(lane, r);
+    if (lane->state == PQI_LANE_CLOSED) {
+        set_state(lane, PQI_LANE_OPENING);
+        pqi_opener_want(lane->node->shard->db->opener, lane);
+    } else if (!lane->group->loop) {
+        pump(lane, &out);
+        kick_if_full(lane);
+    }
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+/* ---- Answers -------------------------------------------------------------------------------- */
+
+/* What answers with another tag than a read's was no read: the guard before it was deceived, and
+ * the session may not be what it was. */
+static void check_tags(struct pqi_lane *lane, const struct pqi_rider *r)
+{
+    for (int i = 0; i < r->job.n; i++)
+        lane->conn->tainted |= r->job.answers[i].state == PQI_ANSWER_OK &&
+                               !pqi_tag_allowed(pqi_answer_tag(&r->job.answers[i]), PQI_IN_READ);
+}
+
+static void measure(struct pqi_lane *lane, const struct pqi_rider *r, int64_t before_ns)
+{
+    struct pqr *db = lane->node->shard->db;
+    if (r->hash != 0)
+        pqi_pace_note(&db->pace, r->hash, (lane->conn->moved_ns - before_ns) / 1000);
+}
+
+static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link *out)
+{
+    while (!pqi_list_empty(&lane->conn->ended)) {
+        struct pqi_job *job = pqi_container(lane->conn->ended.next, struct pqi_job, link);
+        struct pqi_rider *r = pqi_container(job, struct pqi_rider, job);
+        pqi_list_remove(&job->link);
+        if (job->again) {
+            pqi_list_remove(&r->link);
+            pqi_job_reset(job);
+            r->own_sync = true;
+            append(lane, r);
+            continue;
+        }
+        check_tags(lane, r);
+        measure(lane, r, before_ns);
+        atomic_fetch_add_explicit(&lane->node->calls, 1, memory_order_relaxed);
+        get_off(lane, r, PQI_OUT_ANSWERED, out);
+    }
+}
+
+/* While nothing is under way the session must be as it was pinned. */
+static void check_rest(struct pqi_lane *lane)
+{
+    if (lane->conn->state != PQI_IDLE)
+        return;
+    lane->idle_since_ns = lane->conn->moved_ns;
+    lay_ghosts(lane);
+    lane->conn->tainted |= pqi_conn_block(lane->conn) != PQI_BLOCK_NONE ||
+                           !pqi_conn_reads_only(lane->conn);
+}
+
+static void step(struct pqi_lane *lane, short revents, struct pqi_link *out)
+{
+    if (lane->state != PQI_LANE_OPEN)
+        return;
+    int64_t before = lane->conn->moved_ns;
+    if (lane->conn->state == PQI_BUSY)
+        pqi_conn_step(lane->conn, revents);
+    else if (revents)
+        pqi_conn_fail(lane->conn, PQI_TROUBLE_LOST, "the server ended it");
+    take_ended(lane, before, out);
+    if (lane->conn->state == PQI_DEAD) {
+        pqi_count(lane->node->shard->db, connections_lost);
+        close_lane(lane, out);
+        return;
+    }
+    check_rest(lane);
+    pump(lane, out);
+}
+
+void pqi_lane_step(struct pqi_lane *lane, short revents)
+{
+    struct pqi_link out;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    step(lane, revents, &out);
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+int pqi_lane_fd(struct pqi_lane *lane, short *events)
+{
+    pthread_mutex_lock(&lane->lock);
+    int fd = lane->state == PQI_LANE_OPEN ? pqi_conn_fd(lane->conn) : -1;
+    *events = fd >= 0 ? pqi_conn_events(lane->conn) : 0;
+    pthread_mutex_unlock(&lane->lock);
+    return fd;
+}
+
+/* ---- Leading and handing over --------------------------------------------------------------- */
+
+/* Somebody must lead while anybody rides: the first of them is woken and will see to it. Under
+ * the lock: a rider that is on the lane cannot go away meanwhile. */
+static void hand_over(struct pqi_lane *lane)
+{
+    struct pqi_rider *next = lane->led || lane->group->loop ? NULL : first_rider(lane);
+    if (next && lane->state == PQI_LANE_OPEN)
+        pqi_waiter_wake(next->waiter);
+}
+
+static bool aborting(const struct pqi_lane *lane)
+{
+    return atomic_load_explicit(&lane->node->shard->db->aborting, memory_order_relaxed);
+}
+
+/* Leads until it has its own outcome, or must go. Enters with the lock held, leaves without.
+ * true: it has taken its own outcome. */
+static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
+{
+    struct pqi_link out;
+    bool mine = false, late = false;
+    pqi_list_init(&out);
+    lane->led = true;
+    if (lane->kick < 0)
+        lane->kick = pqi_flag_new();
+    while (r->state != PQI_RIDE_LEAVING && lane->state == PQI_LANE_OPEN && !aborting(lane) &&
+           !late) {
+        int fd = pqi_conn_fd(lane->conn), kick = lane->kick;
+        short events = pqi_conn_events(lane->conn);
+        pthread_mutex_unlock(&lane->lock);
+        tell(&out);
+        short revents = pqi_wait_fd(fd, events, kick, until_ns);
+        late = revents == 0 && pqi_now_ns() >= until_ns;
+        pthread_mutex_lock(&lane->lock);
+        if (revents == 0 && !late)
+            pqi_flag_clear(kick);
+        bool rides = r->state != PQI_RIDE_LEAVING;
+        step(lane, revents, &out);
+        mine = rides && r->state == PQI_RIDE_LEAVING;
+    }
+    if (mine)
+        pqi_list_remove(&r->link); /* it need not be told */
+    lane->led = false;
+    hand_over(lane);
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+    return mine;
+}
+
+void pqi_lane_wait(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
+{
+    while (!pqi_waiter_finished(r->waiter)) {
+        pthread_mutex_lock(&lane->lock);
+        if (r->state != PQI_RIDE_LEAVING && lane->state == PQI_LANE_OPEN && !lane->led &&
+            !aborting(lane)) {
+            if (lead(lane, r, until_ns))
+                pqi_waiter_finish(r->waiter);
+        } else {
+            pthread_mutex_unlock(&lane->lock);
+            pqi_waiter_wait(r->waiter, until_ns);
+        }
+        if (aborting(lane) || pqi_now_ns() >= until_ns)
+            return;
+    }
+}
+
+bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
+{
+    pthread_mutex_lock(&lane->lock);
+    bool leaves = r->state != PQI_RIDE_LEAVING;
+    if (leaves) {
+        if (sent)
+            *sent = r->state == PQI_RIDE_SENT;
+        pqi_list_remove(&r->link);
+        if (r->state == PQI_RIDE_SENT) {
+            pqi_conn_abandon(lane->conn, &r->job);
+            lane->ghosts++;
+        } else {
+            lane->npending--;
+            atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
+        }
+        r->lane = NULL;
+        hand_over(lane);
+    }
+    pthread_mutex_unlock(&lane->lock);
+    return leaves;
+}
+
+bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
+{
+    pthread_mutex_lock(&lane->lock);
+    bool stuck = false;
+    if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING) {
+        const struct pqi_mark *head = pqi_queue_head(&lane->conn->queue);
+        const struct pqi_rider *slow = head && head->call
+                                           ? pqi_container(head->call, struct pqi_rider, job)
+                                           : NULL;
+        int64_t patience = slow && slow->class_ == PQI_PACE_FAST ? FAST_STUCK_MS : PQI_STUCK_MS;
+        stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
+    }
+    pthread_mutex_unlock(&lane->lock);
+    return stuck;
+}
+
+bool pqi_lane_opening(struct pqi_lane *lane)
+{
+    return atomic_load(&lane->state_now) == PQI_LANE_OPENING;
+}
+
+/* ---- Opening and closing -------------------------------------------------------------------- */
+
+void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
+{
+    struct pqi_link out;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    lane->conn = conn;
+    lane->idle_since_ns = pqi_now_ns();
+    set_state(lane, PQI_LANE_OPEN);
+    pump(lane, &out);
+    hand_over(lane);
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
+                   const struct pqi_trouble *trouble, const pqr_error *err)
+{
+    struct pqi_link out;
+    struct pqi_rider *r;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    while ((r = next_pending(lane))) {
+        if (trouble)
+            r->trouble = *trouble;
+        if (err)
+            *r->err = *err;
+        get_off(lane, r, outcome, &out);
+    }
+    set_state(lane, PQI_LANE_CLOSED);
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
+{
+    struct pqi_link out;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    if (lane->state == PQI_LANE_OPEN && !lane->led && !first_rider(lane)) {
+        /* Abandoned answers may still be due: they are read here, as nobody else does. */
+        if (lane->conn->state == PQI_BUSY)
+            pqi_conn_step(lane->conn, POLLIN);
+        bool done = lane->conn->state == PQI_IDLE;
+        bool old = lane->idle_since_ns < idle_ns || lane->conn->born_ns < born_ns;
+        bool frozen = !done && pqi_now_ns() - lane->conn->moved_ns > 1000 * PQI_MS;
+        if (lane->conn->state == PQI_DEAD || frozen ||
+            (done && (old || outdated(lane) || pqi_conn_stale(lane->conn))))
+            close_lane(lane, &out);
+    }
+    pthread_mutex_unlock(&lane->lock);
+    tell(&out);
+}
+
+void pqi_group_stir(struct pqi_group *g)
+{
+    for (int i = 0; i < g->db->nnodes; i++)
+        for (int j = 0; j < atomic_load(&g->lanes[i].n); j++) {
+            struct pqi_lane *lane = g->lanes[i].lane[j];
+            pthread_mutex_lock(&lane->lock);
+            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure};
+            for (int k = 0; k < 3; k++)
+                for (struct pqi_link *l = lists[k]->next; l != lists[k]; l = l->next)
+                    pqi_waiter_wake(pqi_container(l, struct pqi_rider, link)->waiter);
+            if (lane->kick >= 0)
+                pqi_flag_set(lane->kick);
+            pthread_mutex_unlock(&lane->lock);
+        }
+}
+
+/* ---- Groups --------------------------------------------------------------------------------- */
+
+bool pqi_group_init(struct pqi_group *g, struct pqr *db)
+{
+    g->db = db;
+    pthread_mutex_init(&g->lock, NULL);
+    g->lanes = pqi_mem_array((size_t)db->nnodes, sizeof *g->lanes);
+    return g->lanes != NULL;
+}
+
+static void free_lane(struct pqi_lane *lane, bool forked)
+{
+    if (lane->conn && forked)
+        pqi_conn_orphan(lane->conn);
+    else if (lane->conn)
+        pqi_conn_give_up(lane->node, lane->conn);
+    pqi_flag_close(lane->kick);
+    pthread_mutex_destroy(&lane->lock);
+    pqi_mem_free(lane);
+}
+
+void pqi_group_free(struct pqi_group *g, bool forked)
+{
+    if (!g->db)
+        return;
+    for (int i = 0; g->lanes && i < g->db->nnodes; i++)
+        for (int j = 0; j < atomic_load(&g->lanes[i].n); j++)
+            free_lane(g->lanes[i].lane[j], forked);
+    pqi_mem_free(g->lanes);
+    pthread_mutex_destroy(&g->lock);
+    g->db = NULL;
+}

@@ -1,0 +1,385 @@
+/* Opens the connections of lanes.
+ *
+ *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed */
+#include "opener.h"
+
+#include "../base/bytes.h"
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "../wire/ask.h"
+#include "conn.h"
+#include "lane.h"
+#include "map.h"
+#include "shard.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+struct opening {
+    struct pqi_link link;
+    struct pqi_opener *opener;
+    struct pqi_lane *lane;
+    struct pqi_conn *conn;
+    enum { QUEUE, CONNECT, HANDSHAKE, PIN } state;
+    struct pqi_ticket ticket;
+    struct pqi_waiter waiter;
+    int64_t until_ns;
+    int fd; /* registered; -1: none */
+    bool lookup;
+};
+
+struct pqi_opener {
+    struct pqr *db;
+    int epoll, flag;
+    struct pqi_link openings; /* the thread's own */
+    pthread_mutex_t lock;     /* guards `wanted` and `ended` */
+    struct pqi_link wanted;   /* lanes */
+    bool ended;
+};
+
+struct pqi_opener *pqi_opener_new(struct pqr *db)
+{
+    struct pqi_opener *o = pqi_mem_new(sizeof *o);
+    if (!o)
+        return NULL;
+    o->db = db;
+    o->epoll = epoll_create1(EPOLL_CLOEXEC);
+    o->flag = pqi_flag_new();
+    pqi_list_init(&o->openings);
+    pqi_list_init(&o->wanted);
+    pthread_mutex_init(&o->lock, NULL);
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
+    if (o->epoll < 0 || o->flag < 0 || epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->flag, &ev) != 0) {
+        pqi_opener_free(o, false);
+        return NULL;
+    }
+    return o;
+}
+
+int pqi_opener_fd(const struct pqi_opener *o)
+{
+    return o->epoll;
+}
+
+void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane)
+{
+    pthread_mutex_lock(&o->lock);
+    pqi_list_remove(&lane->opening);
+    pqi_list_append(&o->wanted, &lane->opening);
+    pthread_mutex_unlock(&o->lock);
+    pqi_flag_set(o->flag);
+}
+
+static struct pqi_lane *next_wanted(struct pqi_opener *o)
+{
+    struct pqi_lane *lane = NULL;
+    pthread_mutex_lock(&o->lock);
+    if (!pqi_list_empty(&o->wanted)) {
+        lane = pqi_container(o->wanted.next, struct pqi_lane, opening);
+        pqi_list_remove(&lane->opening);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return lane;
+}
+
+/* ---- One of them ---------------------------------------------------------------------------- */
+
+static void unwatch(struct opening *x)
+{
+    if (x->fd >= 0 && x->conn && (x->lookup || pqi_conn_fd(x->conn) == x->fd))
+        epoll_ctl(x->opener->epoll, EPOLL_CTL_DEL, x->fd, NULL);
+    x->fd = -1;
+}
+
+/* libpq may replace its socket while it connects, perhaps by one of the same number. */
+static void watch(struct opening *x)
+{
+    int fd = pqi_conn_fd(x->conn);
+    bool lookup = x->conn->state == PQI_RESOLVING;
+    if (x->fd >= 0 && (x->fd != fd || x->lookup != lookup))
+        unwatch(x);
+    short events = pqi_conn_events(x->conn);
+    struct epoll_event ev = {.events = (events & POLLIN ? EPOLLIN : 0u) |
+                                       (events & POLLOUT ? EPOLLOUT : 0u),
+                             .data.ptr = x};
+    if (epoll_ctl(x->opener->epoll, EPOLL_CTL_MOD, fd, &ev) != 0)
+        epoll_ctl(x->opener->epoll, EPOLL_CTL_ADD, fd, &ev);
+    x->fd = fd;
+    x->lookup = lookup;
+}
+
+static void end(struct opening *x)
+{
+    pqi_list_remove(&x->link);
+    pqi_waiter_free(&x->waiter);
+    pqi_mem_free(x);
+}
+
+static void drop(struct opening *x)
+{
+    if (!x->conn)
+        return;
+    unwatch(x);
+    pqi_conn_give_up(x->lane->node, x->conn);
+    x->conn = NULL;
+}
+
+static void fail(struct opening *x, enum pqi_outcome outcome, const pqr_error *err)
+{
+    struct pqi_lane *lane = x->lane;
+    struct pqi_trouble trouble = {0};
+    if (x->conn)
+        trouble = x->conn->trouble;
+    drop(x);
+    end(x);
+    pqi_lane_fail(lane, outcome, &trouble, err);
+}
+
+static void fail_connect(struct opening *x)
+{
+    struct pqi_node *node = x->lane->node;
+    pqi_count(x->opener->db, connects_failed);
+    pqi_shard_troubled(node, &x->conn->trouble);
+    pqi_shard_look_again(node->shard);
+    fail(x, PQI_OUT_TROUBLE, NULL);
+}
+
+static void anew(struct opening *x, const char *why)
+{
+    pqr_error err;
+    pqi_shard_look_again(x->lane->node->shard);
+    pqi_err(&err, PQR_E_CONNECT, "%s: %s", x->lane->node->target->name, why);
+    fail(x, PQI_OUT_ANEW, &err);
+}
+
+static void pin(struct opening *x)
+{
+    x->state = PIN;
+    pqi_ask_pin_reads(x->conn);
+}
+
+static void handshake_done(struct opening *x)
+{
+    struct pqi_node *node = x->lane->node;
+    struct pqi_sighting seen;
+    char why[256];
+    pqr_error err;
+    if (!pqi_ask_read(x->conn, &seen, why, sizeof why)) {
+        pqi_conn_fail(x->conn, PQI_TROUBLE_PROTOCOL, why);
+        fail_connect(x);
+        return;
+    }
+    x->conn->ready = true;
+    if (pqi_shard_admit(node, &seen, false, &err) != PQR_OK) {
+        pqi_shard_look_again(node->shard);
+        fail(x, PQI_OUT_REFUSED, &err);
+    } else if (!pqi_map_newest(x->opener->db, seen.stamp.map_version)) {
+        anew(x, "its stamp names a newer shard map than could be loaded");
+    } else if (!pqi_shard_recognises(node, &seen)) {
+        anew(x, "another server than was known answers there");
+    } else {
+        pin(x);
+    }
+}
+
+static void pinned(struct opening *x)
+{
+    char why[200];
+    if (!pqi_ask_pinned(x->conn, why, sizeof why)) {
+        pqi_conn_fail(x->conn, PQI_TROUBLE_PROTOCOL, why);
+        fail_connect(x);
+        return;
+    }
+    struct pqi_lane *lane = x->lane;
+    struct pqi_conn *conn = x->conn;
+    unwatch(x);
+    end(x);
+    pqi_lane_install(lane, conn);
+}
+
+static void conn_step(struct opening *x, short revents)
+{
+    pqi_conn_step(x->conn, revents);
+    if (x->conn->state == PQI_IDLE && x->state == CONNECT) {
+        pqi_ask_handshake(x->conn, x->opener->db->options->statement_timeout_ms);
+        x->state = HANDSHAKE;
+    }
+    if (x->conn->state == PQI_DEAD)
+        fail_connect(x);
+    else if (x->conn->state != PQI_IDLE)
+        watch(x);
+    else if (x->state == HANDSHAKE)
+        handshake_done(x);
+    else
+        pinned(x);
+}
+
+static void begin(struct opening *x, struct pqi_conn *pooled)
+{
+    x->conn = pooled ? pooled : pqi_conn_open(x->lane->node);
+    if (!x->conn) {
+        pqr_error err;
+        pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
+        fail(x, PQI_OUT_REFUSED, &err);
+        return;
+    }
+    x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
+    if (!pooled) {
+        x->state = CONNECT;
+        conn_step(x, 0);
+    } else {
+        pin(x);
+        conn_step(x, 0);
+    }
+}
+
+/* A connection that is idle in the pool becomes the lane's, if it is still good. */
+static void use(struct opening *x, struct pqi_conn *pooled)
+{
+    struct pqi_node *node = x->lane->node;
+    if (pooled && (pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled))) {
+        pqi_count(x->opener->db, discarded);
+        pqi_conn_give_up(node, pooled);
+        anew(x, "a pooled connection was found dead");
+        return;
+    }
+    begin(x, pooled);
+}
+
+static void take(struct opening *x)
+{
+    struct pqi_conn *conn = NULL;
+    x->state = QUEUE;
+    switch (pqi_pool_take(&x->lane->node->pool, &x->ticket, &conn)) {
+    case PQI_TAKE_CONN:
+    case PQI_TAKE_SLOT:
+        use(x, conn);
+        break;
+    case PQI_TAKE_WAIT:
+        break;
+    case PQI_TAKE_FULL:
+        anew(x, "its pool is full");
+        break;
+    }
+}
+
+static void on_granted(struct pqi_waiter *w)
+{
+    pqi_flag_set(pqi_container(w, struct opening, waiter)->opener->flag);
+}
+
+static void start(struct pqi_opener *o, struct pqi_lane *lane)
+{
+    struct opening *x = pqi_mem_new(sizeof *x);
+    if (!x) {
+        pqr_error err;
+        pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
+        pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
+        return;
+    }
+    x->opener = o;
+    x->lane = lane;
+    x->fd = -1;
+    pqi_waiter_init(&x->waiter);
+    x->waiter.hook = on_granted;
+    x->ticket.waiter = &x->waiter;
+    pqi_list_init(&x->ticket.link);
+    pqi_list_init(&x->link);
+    pqi_list_append(&o->openings, &x->link);
+    take(x);
+}
+
+/* ---- All of them ---------------------------------------------------------------------------- */
+
+static void look_at_queued(struct pqi_opener *o)
+{
+    for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
+        struct opening *x = pqi_container(l, struct opening, link);
+        next = l->next;
+        if (x->state == QUEUE && pqi_pool_granted(&x->lane->node->pool, &x->ticket))
+            use(x, x->ticket.conn);
+    }
+}
+
+static int64_t look_at_time(struct pqi_opener *o, int64_t now)
+{
+    int64_t due = PQI_FOREVER;
+    for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
+        struct opening *x = pqi_container(l, struct opening, link);
+        next = l->next;
+        if (x->state == QUEUE)
+            continue;
+        if (x->until_ns <= now) {
+            pqi_conn_fail(x->conn, PQI_TROUBLE_TIMEOUT, "no connection in DB_CONNECT_TIMEOUT");
+            fail_connect(x);
+        } else if (x->until_ns < due) {
+            due = x->until_ns;
+        }
+    }
+    return due;
+}
+
+int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
+{
+    struct epoll_event events[32];
+    int n = epoll_wait(o->epoll, events, 32, 0);
+    for (int i = 0; i < n; i++) {
+        struct opening *x = events[i].data.ptr;
+        uint32_t got = events[i].events;
+        if (!x)
+            pqi_flag_clear(o->flag);
+        else
+            conn_step(x, (short)((got & EPOLLIN ? POLLIN : 0) | (got & EPOLLOUT ? POLLOUT : 0) |
+                                 (got & (EPOLLERR | EPOLLHUP) ? POLLERR : 0)));
+    }
+    for (struct pqi_lane *lane; (lane = next_wanted(o));)
+        start(o, lane);
+    look_at_queued(o);
+    return look_at_time(o, now);
+}
+
+static void give_up_all(struct pqi_opener *o)
+{
+    pqr_error err;
+    pqi_err(&err, PQR_E_CLOSED, "the router was closed while a connection was opened");
+    for (struct pqi_lane *lane; (lane = next_wanted(o));)
+        pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
+    while (!pqi_list_empty(&o->openings)) {
+        struct opening *x = pqi_container(o->openings.next, struct opening, link);
+        struct pqi_pool *pool = &x->lane->node->pool;
+        if (x->state == QUEUE && pqi_pool_leave(pool, &x->ticket)) {
+            if (x->ticket.conn)
+                pqi_conn_give_up(x->lane->node, x->ticket.conn);
+            else
+                pqi_pool_release(pool);
+        }
+        fail(x, PQI_OUT_REFUSED, &err);
+    }
+}
+
+void pqi_opener_end(struct pqi_opener *o)
+{
+    pthread_mutex_lock(&o->lock);
+    o->ended = true;
+    pthread_mutex_unlock(&o->lock);
+    give_up_all(o);
+}
+
+void pqi_opener_free(struct pqi_opener *o, bool forked)
+{
+    if (!o)
+        return;
+    while (!pqi_list_empty(&o->openings)) { /* only in a child of fork() */
+        struct opening *x = pqi_container(o->openings.next, struct opening, link);
+        if (x->conn && forked)
+            pqi_conn_orphan(x->conn);
+        end(x);
+    }
+    if (o->epoll >= 0)
+        close(o->epoll);
+    pqi_flag_close(o->flag);
+    pthread_mutex_destroy(&o->lock);
+    pqi_mem_free(o);
+}

@@ -1,0 +1,30 @@
+/* Opens the connections of lanes, on the monitor's thread: no caller's deadline ends what all the
+ * others wait for, and no caller waits for a name or a handshake. */
+#ifndef PQI_OPENER_H
+#define PQI_OPENER_H
+
+#include <pqrouter/pqrouter.h>
+#include <stdint.h>
+
+struct pqi_opener;
+struct pqi_lane;
+struct pqr;
+
+struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory or descriptor */
+
+/* A lane is to be opened: pqi_lane_install or pqi_lane_fail will end it. Thread-safe. */
+void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane);
+
+/* ---- The monitor's thread ------------------------------------------------------------------- */
+
+/* Readable when there is something to step for. */
+int pqi_opener_fd(const struct pqi_opener *o);
+/* Goes on; returns when it wants to be called again at the latest. */
+int64_t pqi_opener_step(struct pqi_opener *o, int64_t now_ns);
+/* Gives up on all that it was opening; from now on nothing is opened. */
+void pqi_opener_end(struct pqi_opener *o);
+
+/* NULL is accepted. */
+void pqi_opener_free(struct pqi_opener *o, bool forked);
+
+#endif
