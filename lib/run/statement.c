@@ -15,14 +15,17 @@ static const char read_only_sql[] =
 
 /* ---- What a caller sends -------------------------------------------------------------------- */
 
-static int check_query(const pqr_query *q, enum pqi_place place, pqr_error *err)
+static int check_query(const pqr_query *q, enum pqi_place place, bool *taints, pqr_error *err)
 {
     char why[256];
     int code = pqi_sql_check(q->sql, err);
-    if (code == PQR_OK && pqi_guard(q->sql, place, why, sizeof why) == PQI_REFUSE)
-        code = pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "", q->name ? ": " : "",
-                       why);
-    return code;
+    if (code != PQR_OK)
+        return code;
+    enum pqi_verdict verdict = pqi_guard(q->sql, place, why, sizeof why);
+    *taints = verdict == PQI_TAINT;
+    return verdict == PQI_REFUSE ? pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "",
+                                           q->name ? ": " : "", why)
+                                 : PQR_OK;
 }
 
 static void free_params(struct pqi_stmt *stmts, int n)
@@ -34,10 +37,12 @@ static void free_params(struct pqi_stmt *stmts, int n)
 static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place, pqr_error *err)
 {
     struct pqi_params *params = NULL;
-    int code = check_query(q, place, err);
+    bool taints = false;
+    int code = check_query(q, place, &taints, err);
     if (code == PQR_OK)
         code = pqi_params_bind(&params, q->params, q->nparams, false, err);
-    *stmt = (struct pqi_stmt){.sql = q->sql, .params = params, .binary = q->binary_result != 0};
+    *stmt = (struct pqi_stmt){
+        .sql = q->sql, .params = params, .binary = q->binary_result != 0, .taints = taints};
     return code;
 }
 

@@ -290,6 +290,7 @@ static bool send_one(struct pqi_conn *c, const struct pqi_stmt *s)
 {
     const struct pqi_params *p = s->params;
     c->given |= s->alone;
+    c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
     if (!PQsendQueryParams(c->pg, s->sql, p ? p->n : 0, p ? p->types : NULL, p ? p->values : NULL,
                            p ? p->lengths : NULL, p ? p->formats : NULL, s->binary))
         return false;

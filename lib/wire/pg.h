@@ -27,6 +27,7 @@ struct pqi_stmt {
     bool binary;               /* the result in binary form */
     bool sync;                 /* ends its segment */
     bool alone;                /* acts without waiting for its Sync (VACUUM, CALL …) */
+    bool taints;               /* may change the session: the connection is not pooled again */
 };
 
 /* What came back for a statement. */
