@@ -261,6 +261,77 @@ static bool selects_into(const char *p, bool temporary_only)
     return false;
 }
 
+/* ---- What functions leave behind -------------------------------------------------------------- */
+
+/* Parts of the names of functions that leave something in the session. Looked for anywhere in the
+ * text, since texts are run too (DO, query_to_xml); being wrong costs a connection. Not among them:
+ * what ends with the transaction (pg_advisory_xact_lock, lo_open, pg_export_snapshot). */
+static const char *const leaving[] = {
+    "SET_CONFIG",
+    "ADVISORY_LOCK",
+    "SETSEED",
+    "SET_LIMIT",
+    "DBLINK_CONNECT",
+    "PG_BACKUP_START",
+    "PHYSICAL_REPLICATION_SLOT",
+    "LOGICAL_REPLICATION_SLOT",
+    "REPLICATION_ORIGIN_SESSION",
+};
+
+static bool begins_name(const char *p, const char *upper)
+{
+    while (*upper && upper_of(*p) == *upper)
+        p++, upper++;
+    return *upper == '\0';
+}
+
+/* Behind its name: is it (name, value, true)? That one ends with the transaction. */
+static bool is_local_config(const char *p)
+{
+    int depth = 1, commas = 0, tokens = 0;
+    bool is_true = false;
+    if (!is_char(next(&p), '('))
+        return false;
+    for (struct token t = next(&p); t.kind != END; t = next(&p)) {
+        depth += is_char(t, '(') - is_char(t, ')');
+        if (depth == 0)
+            return commas == 2 && tokens == 1 && is_true;
+        bool comma = depth == 1 && is_char(t, ',');
+        commas += comma;
+        tokens = comma ? 0 : tokens + 1;
+        is_true = is_word(t, "TRUE");
+    }
+    return false;
+}
+
+static int local_configs(const char *p)
+{
+    int n = 0;
+    for (struct token t = next(&p); t.kind != END; t = next(&p))
+        n += is_word(t, leaving[0]) && is_local_config(p);
+    return n;
+}
+
+static bool begins_leaving(char c)
+{
+    return c == 'S' || c == 'A' || c == 'D' || c == 'L' || c == 'P' || c == 'R';
+}
+
+/* The first of those that the text may call; NULL: none. */
+static const char *leaves_behind(const char *sql)
+{
+    int configs = 0;
+    for (const char *p = sql; *p; p++)
+        for (size_t i = 0; begins_leaving(upper_of(*p)) && i < sizeof leaving / sizeof *leaving;
+             i++)
+            if (begins_name(p, leaving[i])) {
+                if (i > 0)
+                    return leaving[i];
+                configs++;
+            }
+    return configs > 0 && configs > local_configs(sql) ? leaving[0] : NULL;
+}
+
 /* ---- The table ------------------------------------------------------------------------------- */
 
 /* Why a statement that begins with `words` is refused, as a sentence that they begin; NULL: it is
@@ -271,7 +342,7 @@ struct rule {
     const char *in_tx;
 };
 
-static const char TAINTS[] = "changes the session: its connection is closed after the transaction";
+static const char TAINTS[] = "may change the session: its connection is not used again";
 
 #define BEGINS "would begin a transaction around other statements: use pqr_begin or pqr_transact"
 #define NESTS "cannot begin a transaction inside one: use SAVEPOINT"
@@ -315,6 +386,8 @@ static const struct rule rules[] = {
     {"MOVE", CURSOR, NULL},
     {"CLOSE", CURSOR, NULL},
 
+    {"DO", TAINTS, TAINTS},
+    {"CALL", TAINTS, TAINTS},
     {"COPY", COPIES, COPIES},
     {"LISTEN", LISTENS, TAINTS},
     {"UNLISTEN", LISTENS, TAINTS},
@@ -389,7 +462,7 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
     }
     const struct rule *rule = rule_of(p, place);
     const char *text = reason(rule, place);
-    if (text) {
+    if (text && !(text == TAINTS && place == PQI_IN_READ)) { /* what is no read is refused below */
         snprintf(why, why_size, "%s %s", rule->words, text);
         return text == TAINTS ? PQI_TAINT : PQI_REFUSE;
     }
@@ -403,6 +476,11 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
         snprintf(why, why_size, "%.*s is not a read: use pqr_write", shown ? (int)t.len : 4,
                  shown ? t.at : "this");
         return PQI_REFUSE;
+    }
+    const char *left = leaves_behind(sql);
+    if (left) {
+        snprintf(why, why_size, "%s %s", left, TAINTS);
+        return PQI_TAINT;
     }
     return PQI_ALLOW;
 }

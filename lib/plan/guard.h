@@ -1,6 +1,7 @@
 /* What a caller's statement may be, told by its first words before anything is sent: connections
  * are shared, and some statements would change them for whoever comes next.
- * Not a parser: what hides in functions, DO blocks and procedures is not seen. */
+ * Not a parser: what hides in functions is not seen. DO and CALL, which hide it too, and functions
+ * known to change the session cost the connection. */
 #ifndef PQI_GUARD_H
 #define PQI_GUARD_H
 
@@ -17,7 +18,7 @@ enum pqi_place {
 
 enum pqi_verdict {
     PQI_ALLOW,
-    PQI_TAINT, /* allowed, and the connection is closed after the transaction; only in PQI_IN_TX */
+    PQI_TAINT, /* allowed, and its connection is closed after the call or the transaction */
     PQI_REFUSE /* not to be sent: `why` names the word and what to use instead */
 };
 

@@ -279,7 +279,7 @@ static void connect_step(struct pqi_call *c, short revents)
 
 static void begin_connect(struct pqi_call *c)
 {
-    c->conn = pqi_conn_open(c->node);
+    c->conn = pqi_conn_open(c->node, c->until_ns);
     if (!c->conn) {
         pqi_err(&c->err, PQR_E_NOMEM, "no memory for a connection");
         end_with_error(c);
@@ -762,8 +762,8 @@ static void conn_late(struct pqi_call *c, int64_t now)
         drop_conn(c);
         end_unsent(c, "connecting");
     } else {
-        pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no connection in DB_CONNECT_TIMEOUT");
-        connect_failed(c);
+        pqi_conn_late(c->conn);
+        connect_step(c, 0); /* its name's next address, or it failed */
     }
 }
 

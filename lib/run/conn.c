@@ -3,16 +3,16 @@
 
 #include "parting.h"
 
-struct pqi_conn *pqi_conn_open(struct pqi_node *node)
+struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns)
 {
     struct pqr *db = node->shard->db;
-    struct pqi_conn *c = pqi_conn_new(&node->dial, &node->resolver);
+    int64_t timeout_ms = db->options->connect_timeout_ms;
+    struct pqi_conn *c = pqi_conn_new(&node->dial, &node->resolver, timeout_ms, give_up_ns);
     if (!c) {
         pqi_pool_release(&node->pool);
         return NULL;
     }
     c->born_ns = pqi_now_ns();
-    c->connect_until_ns = pqi_after_ms(c->born_ns, db->options->connect_timeout_ms);
     c->generation = atomic_load(&node->pool.generation);
     c->prepared.limit = (int)db->options->prepared_statements;
     pqi_count(db, connects);

@@ -4,8 +4,9 @@
 
 #include "state.h"
 
-/* Begins to connect; needs a slot of the pool and keeps it. NULL: no memory, the slot is released. */
-struct pqi_conn *pqi_conn_open(struct pqi_node *node);
+/* Begins to connect; needs a slot of the pool and keeps it. `give_up_ns`: how long its owner will
+ * wait at most. NULL: no memory, the slot is released. */
+struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns);
 
 /* Is it of a time before the node's role changed, or another server took its address? */
 bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c);

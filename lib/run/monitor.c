@@ -268,9 +268,9 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     }
     if (taken == PQI_TAKE_SLOT) {
         p->own_slot = m->db->options->connection_limit > 2;
-        p->conn = pqi_conn_open(p->node);
-        p->own_slot &= p->conn != NULL;
         p->until_ns = pqi_after_ms(now, patience_ms(p));
+        p->conn = pqi_conn_open(p->node, p->until_ns);
+        p->own_slot &= p->conn != NULL;
         p->asked_ns = now;
     }
     return p->conn != NULL;
@@ -287,19 +287,29 @@ static void probe(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     step(m, p, 0, now);
 }
 
+/* The monitor's patience ends, or that with the address being tried. */
+static int64_t late_ns(const struct pqi_probe *p)
+{
+    bool connecting = !p->conn->ready && !p->asked;
+    return connecting && p->conn->connect_until_ns < p->until_ns ? p->conn->connect_until_ns
+                                                                 : p->until_ns;
+}
+
 static void probe_late(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
 {
     bool under_way = p->conn && (p->asked || p->conn->state != PQI_IDLE);
-    if (!under_way || p->until_ns > now)
+    if (!under_way || late_ns(p) > now)
         return;
-    char text[80];
-    snprintf(text, sizeof text,
-             p->asked ? "it accepts connections but does not answer, for %lld ms"
-                      : "no connection in %lld ms",
-             (long long)((now - p->asked_ns) / PQI_MS));
-    p->conn->trouble.kind = PQI_TROUBLE_NONE;
-    pqi_conn_fail(p->conn, PQI_TROUBLE_TIMEOUT, text);
-    failed(m, p);
+    if (!p->asked) {
+        pqi_conn_late(p->conn);
+    } else {
+        char text[80];
+        snprintf(text, sizeof text, "it accepts connections but does not answer, for %lld ms",
+                 (long long)((now - p->asked_ns) / PQI_MS));
+        p->conn->trouble.kind = PQI_TROUBLE_NONE;
+        pqi_conn_fail(p->conn, PQI_TROUBLE_TIMEOUT, text);
+    }
+    step(m, p, 0, now); /* its name's next address, or it failed */
 }
 
 /* ---- Rounds --------------------------------------------------------------------------------- */
@@ -383,8 +393,8 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
         probe_late(m, p, now);
         if (p->wants_conn)
             probe(m, p, now);
-        if (p->conn && p->conn->state != PQI_IDLE && p->until_ns < next)
-            next = p->until_ns;
+        int64_t late = p->conn && p->conn->state != PQI_IDLE ? late_ns(p) : PQI_FOREVER;
+        next = late < next ? late : next;
     }
     return next;
 }

@@ -218,14 +218,15 @@ static void conn_step(struct opening *x, short revents)
 
 static void begin(struct opening *x, struct pqi_conn *pooled)
 {
-    x->conn = pooled ? pooled : pqi_conn_open(x->lane->node);
+    int64_t most = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
+    x->conn = pooled ? pooled : pqi_conn_open(x->lane->node, PQI_FOREVER);
     if (!x->conn) {
         pqr_error err;
         pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
         fail(x, PQI_OUT_REFUSED, &err);
         return;
     }
-    x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
+    x->until_ns = most;
     if (!pooled) {
         x->state = CONNECT;
         conn_step(x, 0);
@@ -311,11 +312,17 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
         next = l->next;
         if (x->state == QUEUE)
             continue;
-        if (x->until_ns <= now) {
-            pqi_conn_fail(x->conn, PQI_TROUBLE_TIMEOUT, "no connection in DB_CONNECT_TIMEOUT");
+        int64_t late = x->state == PIN ? x->until_ns : x->conn->connect_until_ns;
+        if (late > now) {
+            due = late < due ? late : due;
+        } else if (x->state == PIN) {
+            pqi_conn_fail(x->conn, PQI_TROUBLE_TIMEOUT, "it does not answer");
             fail_connect(x);
-        } else if (x->until_ns < due) {
-            due = x->until_ns;
+        } else {
+            pqi_conn_late(x->conn);
+            if (x->conn->state != PQI_DEAD) /* its name's next address */
+                x->state = CONNECT;
+            conn_step(x, 0);
         }
     }
     return due;

@@ -17,14 +17,17 @@ static const char read_only_sql[] =
 
 /* ---- What a caller sends -------------------------------------------------------------------- */
 
-static int check_query(const pqr_query *q, enum pqi_place place, pqr_error *err)
+static int check_query(const pqr_query *q, enum pqi_place place, bool *taints, pqr_error *err)
 {
     char why[256];
     int code = pqi_sql_check(q->sql, err);
-    if (code == PQR_OK && pqi_guard(q->sql, place, why, sizeof why) == PQI_REFUSE)
-        code = pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "", q->name ? ": " : "",
-                       why);
-    return code;
+    if (code != PQR_OK)
+        return code;
+    enum pqi_verdict verdict = pqi_guard(q->sql, place, why, sizeof why);
+    *taints = verdict == PQI_TAINT;
+    return verdict == PQI_REFUSE ? pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "",
+                                           q->name ? ": " : "", why)
+                                 : PQR_OK;
 }
 
 static void free_params(struct pqi_stmt *stmts, int n)
@@ -36,13 +39,15 @@ static void free_params(struct pqi_stmt *stmts, int n)
 static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place, pqr_error *err)
 {
     struct pqi_params *params = NULL;
-    int code = check_query(q, place, err);
+    bool taints = false;
+    int code = check_query(q, place, &taints, err);
     if (code == PQR_OK)
         code = pqi_params_bind(&params, q->params, q->nparams, false, err);
     *stmt = (struct pqi_stmt){.sql = q->sql,
                               .params = params,
                               .binary = q->binary_result != 0,
-                              .prepare = code == PQR_OK};
+                              .prepare = code == PQR_OK,
+                              .taints = taints};
     if (code == PQR_OK)
         stmt->hash = pqi_prepared_hash(q->sql, params ? params->types : NULL,
                                        params ? params->n : 0);
@@ -92,16 +97,19 @@ static int finish(struct pqi_call *c, enum pqi_place place, pqr_result **res, pq
 
 /* ---- Reads and writes ----------------------------------------------------------------------- */
 
-/* What is small enough to travel with others. */
+/* What is small enough to travel with others, and leaves nothing behind. */
 #define SHARED_STATEMENTS 64
 #define SHARED_BYTES 65536
 
 static bool shareable(const struct pqi_stmt *stmts, int n)
 {
     size_t bytes = 0;
-    for (int i = 0; i < n && bytes <= SHARED_BYTES; i++)
+    bool taints = false;
+    for (int i = 0; i < n && bytes <= SHARED_BYTES; i++) {
+        taints |= stmts[i].taints;
         bytes += strlen(stmts[i].sql) + pqi_params_bytes(stmts[i].params);
-    return n <= SHARED_STATEMENTS && bytes <= SHARED_BYTES;
+    }
+    return !taints && n <= SHARED_STATEMENTS && bytes <= SHARED_BYTES;
 }
 
 /* Fills [read only][the caller's …], one segment. On a lane only the caller's travel: its

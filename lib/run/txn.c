@@ -173,16 +173,18 @@ static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
 }
 
 static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query *q,
-                      struct pqi_params *params, bool taint, pqr_result **res, pqr_error *err)
+                      struct pqi_params *params, bool taints, pqr_result **res, pqr_error *err)
 {
-    const struct pqi_stmt stmt = {
-        .sql = q->sql, .params = params, .binary = q->binary_result != 0, .sync = true};
+    const struct pqi_stmt stmt = {.sql = q->sql,
+                                  .params = params,
+                                  .binary = q->binary_result != 0,
+                                  .sync = true,
+                                  .taints = taints};
     struct pqi_call c;
     init_call(&c, tx, conn, q->deadline_ms);
     c.count = 1;
     c.name = q->name;
     int code = run_here(&c, &stmt, 1);
-    conn->tainted |= taint;
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, &c);
         pqi_conn_back(tx->node, take_conn(tx));

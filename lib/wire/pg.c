@@ -16,6 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define SHARE_MIN_NS (200 * PQI_MS)
+
 /* ---- What went wrong ------------------------------------------------------------------------ */
 
 static void scrubbed(struct pqi_conn *c, char *out, size_t size, const char *text)
@@ -159,17 +161,39 @@ static void dial(struct pqi_conn *c, const char *address)
     c->events = POLLOUT;
 }
 
-/* A name can have several addresses: the next one, unless a server answered already. */
+/* Of the time that is left an equal share for each address, so that one that swallows what it is
+ * sent does not hide the others; at least what connecting to somewhere far away takes. */
+static void give_time(struct pqi_conn *c, int left)
+{
+    int64_t share_ns = (c->give_up_ns - c->dialed_ns) / left;
+    int64_t share_until_ns = c->dialed_ns + (share_ns > SHARE_MIN_NS ? share_ns : SHARE_MIN_NS);
+    c->connect_until_ns = pqi_after_ms(c->dialed_ns, c->timeout_ms);
+    if (share_until_ns < c->connect_until_ns)
+        c->connect_until_ns = share_until_ns;
+}
+
+/* The next address of its name, if there is one. */
 static bool dial_next(struct pqi_conn *c)
 {
-    if (!c->lookup || c->trouble.kind != PQI_TROUBLE_REFUSED ||
-        c->address + 1 >= pqi_lookup_count(c->lookup))
+    int count = pqi_lookup_count(c->lookup);
+    if (++c->address >= count)
         return false;
     PQfinish(c->pg);
     c->pg = NULL;
     c->trouble = (struct pqi_trouble){0};
-    dial(c, pqi_lookup_address(c->lookup, ++c->address));
+    c->dialed_ns = pqi_now_ns();
+    give_time(c, count - c->address);
+    dial(c, pqi_lookup_address(c->lookup, c->first + c->address));
     return true;
+}
+
+/* Goes on to the next address, unless a server answered at the last one. */
+static void try_others(struct pqi_conn *c)
+{
+    while (c->state == PQI_DEAD && c->address >= 0 && !c->ready && c->n == 0 &&
+           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT))
+        if (!dial_next(c))
+            return;
 }
 
 static void resolve_step(struct pqi_conn *c)
@@ -181,7 +205,8 @@ static void resolve_step(struct pqi_conn *c)
         snprintf(text, sizeof text, "its name cannot be resolved: %s", pqi_lookup_error(c->lookup));
         die(c, PQI_TROUBLE_NAME, text);
     } else {
-        dial(c, pqi_lookup_address(c->lookup, 0));
+        c->first = pqi_resolver_first(c->resolver, c->lookup);
+        dial_next(c);
     }
 }
 
@@ -195,6 +220,9 @@ static void connect_step(struct pqi_conn *c)
         c->events = POLLOUT;
         return;
     case PGRES_POLLING_OK:
+        give_time(c, 1); /* the other addresses need none */
+        if (c->lookup)
+            pqi_resolver_worked(c->resolver, PQhostaddr(c->pg));
         if (PQsetnonblocking(c->pg, 1) == 0 && PQenterPipelineMode(c->pg) == 1)
             c->state = PQI_IDLE;
         else
@@ -205,7 +233,8 @@ static void connect_step(struct pqi_conn *c)
     }
 }
 
-struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *resolver)
+struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *resolver,
+                              int64_t timeout_ms, int64_t give_up_ns)
 {
     struct pqi_conn *c = pqi_mem_new(sizeof *c);
     if (!c)
@@ -213,6 +242,12 @@ struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *res
     pqi_list_init(&c->link);
     pqi_list_init(&c->ended);
     c->dial = d;
+    c->resolver = resolver;
+    c->address = -1;
+    c->timeout_ms = timeout_ms;
+    c->give_up_ns = give_up_ns;
+    c->dialed_ns = pqi_now_ns();
+    give_time(c, 1);
     const struct pqi_target *t = d->target;
     if (t->hostaddr || pqi_is_address(t->host)) {
         bool socket_folder = t->host[0] == '/' || t->host[0] == '@';
@@ -311,6 +346,7 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     char text[16];
     int sent;
     job->given |= s->alone;
+    c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
     if (s->prepare && !prepare(c, job, i, &name))
         return false;
     if (name != 0) {
@@ -639,8 +675,21 @@ void pqi_conn_step(struct pqi_conn *c, short revents)
         connect_step(c);
     else if (c->state == PQI_BUSY)
         busy_step(c, revents);
-    while (c->state == PQI_DEAD && !c->ready && c->n == 0 && dial_next(c))
-        ;
+    try_others(c);
+}
+
+void pqi_conn_late(struct pqi_conn *c)
+{
+    char text[160];
+    int64_t ms = (c->connect_until_ns - c->dialed_ns) / PQI_MS;
+    const char *address = c->pg && c->state == PQI_CONNECTING ? PQhostaddr(c->pg) : NULL;
+    if (c->state == PQI_RESOLVING)
+        snprintf(text, sizeof text, "its name was not resolved in %" PRId64 " ms", ms);
+    else
+        snprintf(text, sizeof text, "no connection%s%s in %" PRId64 " ms", address ? " to " : "",
+                 address ? address : "", ms);
+    pqi_conn_fail(c, PQI_TROUBLE_TIMEOUT, text);
+    try_others(c);
 }
 
 int pqi_conn_fd(const struct pqi_conn *c)

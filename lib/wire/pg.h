@@ -31,6 +31,7 @@ struct pqi_stmt {
     bool alone;                /* acts without waiting for its Sync (VACUUM, CALL …) */
     bool prepare;              /* worth a prepared statement */
     uint64_t hash;             /* pqi_prepared_hash, if `prepare` */
+    bool taints;               /* may change the session: the connection is not pooled again */
 };
 
 /* What came back for a statement. */
@@ -86,13 +87,13 @@ struct pqi_conn {
     /* The owner's: */
     struct pqi_link link;
     int64_t born_ns, idle_since_ns;
-    int64_t connect_until_ns;
     uint64_t generation;
     bool ready; /* its handshake is done */
 
     /* Read by the owner: */
     enum pqi_conn_state state;
-    struct pqi_answer *answers; /* of the last pqi_conn_send */
+    int64_t connect_until_ns;   /* until it is ready: when to call pqi_conn_late */
+    struct pqi_answer *answers; /* of the last send */
     int n;
     struct pqi_job own;    /* the last pqi_conn_send */
     struct pqi_link ended; /* jobs of pqi_conn_put that have ended; the owner takes them out */
@@ -105,8 +106,10 @@ struct pqi_conn {
     /* pg.c's own: */
     const struct pqi_dial *dial;
     struct pg_conn *pg;
+    struct pqi_resolver *resolver;
     struct pqi_lookup *lookup;
-    int address;  /* which of the look-up's addresses is being tried */
+    int first, address; /* where in the look-up it began; how many it tried before */
+    int64_t timeout_ms, give_up_ns, dialed_ns;
     short events; /* what it waits for */
     int cap;      /* room for answers */
     uint64_t ids; /* of jobs, given so far */
@@ -114,8 +117,11 @@ struct pqi_conn {
     uint32_t unclosed; /* a prepared statement that is still to be closed; 0: none */
 };
 
-/* Begins to connect. Never blocks: a name is resolved elsewhere. NULL: no memory. */
-struct pqi_conn *pqi_conn_new(const struct pqi_dial *dial, struct pqi_resolver *resolver);
+/* Begins to connect. Never blocks: a name is resolved elsewhere. A name's addresses are tried one
+ * after the other, first the one that worked last; each gets `timeout_ms` at most, and of the time
+ * up to `give_up_ns` an equal share. NULL: no memory. */
+struct pqi_conn *pqi_conn_new(const struct pqi_dial *dial, struct pqi_resolver *resolver,
+                              int64_t timeout_ms, int64_t give_up_ns);
 
 /* What to wait for before the next step. */
 int pqi_conn_fd(const struct pqi_conn *c);
@@ -123,6 +129,10 @@ short pqi_conn_events(const struct pqi_conn *c);
 
 /* Goes on as far as it can without waiting; `revents` is what the wait said (0 at first). */
 void pqi_conn_step(struct pqi_conn *c, short revents);
+
+/* The moment connect_until_ns has come, and it is not ready: goes on to its name's next address,
+ * or is DEAD. */
+void pqi_conn_late(struct pqi_conn *c);
 
 /* Gives up on it from outside: its time has passed. */
 void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *text);

@@ -9,6 +9,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -125,10 +126,27 @@ int pqi_lookup_count(const struct pqi_lookup *l)
 
 const char *pqi_lookup_address(const struct pqi_lookup *l, int i)
 {
-    return l->address[i];
+    return l->address[i % l->n];
 }
 
 const char *pqi_lookup_error(const struct pqi_lookup *l)
 {
     return l->error;
+}
+
+void pqi_resolver_worked(struct pqi_resolver *r, const char *address)
+{
+    pthread_mutex_lock(&r->lock);
+    snprintf(r->worked, sizeof r->worked, "%s", address ? address : "");
+    pthread_mutex_unlock(&r->lock);
+}
+
+int pqi_resolver_first(struct pqi_resolver *r, const struct pqi_lookup *l)
+{
+    int first = l->n - 1;
+    pthread_mutex_lock(&r->lock);
+    while (first > 0 && strcmp(l->address[first], r->worked) != 0)
+        first--;
+    pthread_mutex_unlock(&r->lock);
+    return first;
 }

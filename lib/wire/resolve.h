@@ -12,6 +12,7 @@ struct pqi_lookup;
 struct pqi_resolver {
     pthread_mutex_t lock;
     struct pqi_lookup *flying;
+    char worked[64]; /* the address that was connected to last; "": none yet */
 };
 
 void pqi_resolver_init(struct pqi_resolver *r);
@@ -25,11 +26,17 @@ struct pqi_lookup *pqi_resolver_join(struct pqi_resolver *r, const char *host);
 int pqi_lookup_fd(const struct pqi_lookup *l);
 bool pqi_lookup_done(const struct pqi_lookup *l);
 
-/* After it ended: the addresses as text in the resolver's order of preference, `error` NULL; or
- * no address and the reason. Both live as long as the look-up. */
+/* After it ended: the addresses as text in the resolver's order of preference (and round and round),
+ * `error` NULL; or no address and the reason. Both live as long as the look-up. */
 int pqi_lookup_count(const struct pqi_lookup *l);
 const char *pqi_lookup_address(const struct pqi_lookup *l, int i);
 const char *pqi_lookup_error(const struct pqi_lookup *l);
+
+/* An address was connected to: from now on it comes first. */
+void pqi_resolver_worked(struct pqi_resolver *r, const char *address);
+
+/* Where to begin: at the one that worked last, if the name still has it, else at 0. */
+int pqi_resolver_first(struct pqi_resolver *r, const struct pqi_lookup *l);
 
 void pqi_lookup_unref(struct pqi_lookup *l);
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """A TCP proxy that counts round trips: how often the client spoke after the server had.
 
-    proxy.py PORT
+    proxy.py PORT [ADDRESS]
 
-Listens on a free port of 127.0.0.1 and prints it; forwards to PORT. On standard input: a line
+Listens on a free port of 127.0.0.1, or at the same PORT of another ADDRESS, and prints it; forwards
+to PORT of 127.0.0.1. On standard input: a line
 "zero" sets the count to 0, a line "count" prints it. Ends with its input.
 """
 import os
@@ -14,7 +15,8 @@ import sys
 
 def main():
     target = int(sys.argv[1])
-    listener = socket.create_server(("127.0.0.1", 0))
+    place = (sys.argv[2], target) if len(sys.argv) > 2 else ("127.0.0.1", 0)
+    listener = socket.create_server(place)
     selector = selectors.DefaultSelector()
     selector.register(listener, selectors.EVENT_READ)
     selector.register(sys.stdin, selectors.EVENT_READ)

@@ -344,36 +344,135 @@ static void a_transaction_may_not_be_ended_by_sql(void **state)
     pqr_session_close(s);
 }
 
+/* ---- What is left behind --------------------------------------------------------------------- */
+
+/* The next call on the pool: is it in a session as new, and is no lock held by an old one? `seeded`
+ * is the first random number of a session after setseed(0.5). */
+static void nothing_is_left(pqr_session *s, const char *seeded, const char *after)
+{
+    static const char *const left[] = {
+        "a setting", "a seed",   "a temporary table", "a prepared statement",
+        "a channel", "a cursor", "an advisory lock",
+    };
+    pqr_result *r;
+    OK(pqr_write(
+        s,
+        PQR_QUERY(.sql = "select current_setting('left.behind', true) is not null"
+                         " or current_setting('timezone') = 'Asia/Tokyo', random()::text = $1,"
+                         " (select count(*) > 0 from pg_class where relname = 'left_behind'),"
+                         " (select count(*) > 0 from pg_prepared_statements where name !~ '^pqr'),"
+                         " (select count(*) > 0 from pg_listening_channels()),"
+                         " (select count(*) > 0 from pg_cursors where is_holdable),"
+                         " (select count(*) > 0 from pg_locks where locktype = 'advisory')",
+                  PQR_PARAMS(PQR_TEXT(seeded))),
+        &r, &live_error));
+    for (size_t i = 0; i < pqr_columns(r); i++)
+        if (pqr_bool(r, 0, i))
+            fail_msg("%s is left of: %s", left[i], after);
+    pqr_result_free(r);
+}
+
+static const char *seeded_number(void)
+{
+    static char number[64];
+    snprintf(number, sizeof number, "%s", ask(P, "select setseed(0.5); select random()::text"));
+    return number;
+}
+
 static void what_a_transaction_leaves_behind_meets_nobody(void **state)
 {
     static const char *const statements[] = {
-        "set timezone = 'Asia/Tokyo'", "create temp table left_behind(x int)",
-        "prepare left_behind as select 1", "listen left_behind"};
+        "set timezone = 'Asia/Tokyo'",
+        "set session \"left\".behind = 1",
+        "create temp table left_behind(x int)",
+        "select 1 as x into temporary left_behind",
+        "prepare left_behind as select 1",
+        "listen left_behind",
+        "declare left_behind cursor with hold for select 1",
+        "select set_config('left.behind', 'x', false)",
+        "select pg_advisory_lock(4711)",
+        "select setseed(0.5)",
+        "do $$ begin execute 'create temp table left_behind(x int)'; end $$",
+        "call leave_behind()",
+    };
     (void)state;
+    const char *seeded = seeded_number();
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
     pqr_session *s = live_session(db, "acme");
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
         pqr_tx *tx = begin(s, NULL);
         OK(pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
         OK(pqr_commit(tx, &live_error));
-        pqr_result *r;
-        OK(pqr_write(
-            s,
-            PQR_QUERY(
-                    .sql =
-                        "select current_setting('timezone') = 'Asia/Tokyo',"
-                        " (select count(*) from pg_class where relname = 'left_behind'),"
-                        " (select count(*) from pg_prepared_statements where name = 'left_behind'),"
-                        " (select count(*) from pg_listening_channels())"),
-            &r, &live_error));
-        assert_false(pqr_bool(r, 0, 0));
-        for (size_t c = 1; c < 4; c++)
-            assert_int_equal(pqr_int64(r, 0, c), 0);
-        pqr_result_free(r);
+        nothing_is_left(s, seeded, statements[i]);
     }
     pqr_session_close(s);
     pqr_close(db, 0);
 }
+
+static void what_a_write_or_a_read_leaves_behind_meets_nobody(void **state)
+{
+    static const struct {
+        const char *sql;
+        int read, fails;
+    } statements[] = {
+        {.sql = "select set_config('left.behind', 'x', false)", .read = 1},
+        {.sql = "select pg_advisory_lock(4711)", .read = 1},
+        {.sql = "select PG_TRY_ADVISORY_LOCK_SHARED(4711)", .read = 1},
+        {.sql = "select pg_advisory_lock(4711), 1 / (random() * 0)::int", .read = 1, .fails = 1},
+        {.sql = "select setseed(0.5)", .read = 1},
+        {.sql = "select query_to_xml('select setseed(0.5)', true, true, '')", .read = 1},
+        {.sql = "do $$ begin perform set_config('left.behind', 'x', false); end $$"},
+        {.sql = "do $$ begin perform pg_advisory_lock(4711); end $$"},
+        {.sql = "do $$ begin create temp table left_behind(x int); end $$"},
+        {.sql = "do $$ begin listen left_behind; end $$"},
+        {.sql = "do $$ begin set timezone = 'Asia/Tokyo'; end $$"},
+        {.sql = "call leave_behind()"},
+    };
+    (void)state;
+    const char *seeded = seeded_number();
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        for (int way = 0; way < 2 + statements[i].read; way++) {
+            const pqr_query *q = PQR_QUERY(.sql = statements[i].sql, .alone = way == 1,
+                                           .level = PQR_LEVEL_PRIMARY);
+            int code = way < 2 ? pqr_write(s, q, NULL, &live_error)
+                               : pqr_read(s, q, NULL, &live_error);
+            assert_int_equal(code, statements[i].fails ? PQR_E_SQL : PQR_OK);
+            nothing_is_left(s, seeded, statements[i].sql);
+        }
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static int32_t backend(pqr_session *s)
+{
+    pqr_result *r;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    int32_t pid = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+    return pid;
+}
+
+static void what_ends_with_its_transaction_costs_no_connection(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    int32_t before = backend(s);
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx,
+                PQR_QUERY(.sql = "select set_config('left.behind', $1, true),"
+                                 " pg_advisory_xact_lock(4711)",
+                          PQR_PARAMS(PQR_TEXT("x"))),
+                NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    assert_int_equal(backend(s), before);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- Transactions that fail, wait and read --------------------------------------------------- */
 
 static void a_read_only_transaction_reads_on_a_replica_and_cannot_write(void **state)
 {
@@ -528,6 +627,8 @@ static int prepare(void **state)
 {
     ask(P, "create table note(id bigserial primary key, body text)");
     ask(P, "create table counter(n bigint not null)");
+    ask(P, "create procedure leave_behind() language plpgsql as $$ begin"
+           " perform set_config('left.behind', 'x', false), pg_advisory_lock(4711); end $$");
     ask(P, "insert into counter values (0)");
     ask(P, "create table parent(id bigint primary key)");
     ask(P,
@@ -561,6 +662,8 @@ int main(void)
         cmocka_unit_test(a_deferred_constraint_fails_the_commit),
         cmocka_unit_test(a_transaction_may_not_be_ended_by_sql),
         cmocka_unit_test(what_a_transaction_leaves_behind_meets_nobody),
+        cmocka_unit_test(what_a_write_or_a_read_leaves_behind_meets_nobody),
+        cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
         cmocka_unit_test(a_lost_connection_ends_a_transaction_that_did_not_happen),
         cmocka_unit_test(a_begin_whose_answer_is_lost_has_done_nothing),

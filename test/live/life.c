@@ -1,6 +1,7 @@
 /* A router's life: opening with servers down, being ready, fork, closing; and the settings that
  * bound its connections. Fleet: one shard, one replica. */
 #include "live.h"
+#include "names.h"
 
 #include <libpq-fe.h>
 #include <pthread.h>
@@ -97,19 +98,64 @@ static void a_name_that_does_not_resolve_is_told(void **state)
     pqr_close(db, 0);
 }
 
-static void a_name_is_resolved_and_connected(void **state)
+/* The setting of the primary's URL with another host in it. Static. */
+static const char *primary_at(const char *name)
 {
-    (void)state;
-    char url[512];
+    static char setting[512];
     const char *given = getenv("DATABASE_PRIMARY_URL");
     const char *host = strstr(given, "@127.0.0.1:");
     assert_non_null(host);
-    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s@localhost:%s", (int)(host - given), given,
-             host + 11);
-    pqr *db = READY_ROUTER(
-        url); /* also where localhost has an IPv6 address that nobody listens at */
+    snprintf(setting, sizeof setting, "DATABASE_PRIMARY_URL=%.*s@%s:%s?sslmode=disable",
+             (int)(host - given), given, name, host + strlen("@127.0.0.1:"));
+    return setting;
+}
+
+static void a_name_is_resolved_and_connected(void **state)
+{
+    (void)state;
+    /* Also where localhost has an IPv6 address that nobody listens at. */
+    pqr *db = READY_ROUTER(primary_at("localhost"));
     run_write(db, "acme", "select 1");
     pqr_close(db, 0);
+}
+
+static int port_of_primary(void)
+{
+    return atoi(strstr(primary_at(SEVERAL), SEVERAL ":") + strlen(SEVERAL ":"));
+}
+
+static void an_address_that_swallows_what_it_is_sent_does_not_hide_the_next(void **state)
+{
+    (void)state;
+    int port = port_of_primary();
+    struct hole hole = hole_at("127.0.0.2", &port);
+    assert_true(hole.listener >= 0);
+    RESOLVES_TO("127.0.0.2", "127.0.0.1");
+    pqr *db = READY_ROUTER(primary_at(SEVERAL)); /* the monitor goes on to the second */
+    run_write(db, "acme", "select 1");
+    pqr_close(db, 0);
+    hole_close(&hole);
+}
+
+/* The server has one address more, by a proxy: so the one that worked before can be withdrawn. */
+static void a_call_goes_on_to_the_next_address_too_within_its_deadline(void **state)
+{
+    (void)state;
+    char command[512];
+    int port = port_of_primary();
+    struct hole hole = hole_at("127.0.0.2", &port);
+    snprintf(command, sizeof command, "exec python3 %s %d 127.0.0.3 >/dev/null", getenv("PROXY"),
+             port);
+    FILE *proxy = popen(command, "w");
+    RESOLVES_TO("127.0.0.3");
+    pqr *db = READY_ROUTER(primary_at(SEVERAL), "DB_HEALTH_INTERVAL=5m");
+    pqr_session *s = live_session(db, "acme");
+    RESOLVES_TO("127.0.0.2", "127.0.0.1");
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 4000), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    pclose(proxy);
+    hole_close(&hole);
 }
 
 /* A black hole: it accepts, and never says a word. */
@@ -485,6 +531,8 @@ int main(void)
         cmocka_unit_test(a_frozen_server_does_not_hold_up_the_ones_that_work),
         cmocka_unit_test(a_name_that_does_not_resolve_is_told),
         cmocka_unit_test(a_name_is_resolved_and_connected),
+        cmocka_unit_test(an_address_that_swallows_what_it_is_sent_does_not_hide_the_next),
+        cmocka_unit_test(a_call_goes_on_to_the_next_address_too_within_its_deadline),
         cmocka_unit_test(connecting_ends_by_the_connect_timeout),
         cmocka_unit_test(after_a_fork_an_unused_router_works_in_parent_and_child),
         cmocka_unit_test(

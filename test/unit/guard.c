@@ -71,8 +71,8 @@ static const struct statement {
     {"cluster t", R, A, A},
     {"reindex table t", R, A, A},
     {"checkpoint", R, A, A},
-    {"call p()", R, A, A},
-    {"do $$ begin end $$", R, A, A},
+    {"call p()", R, T, T},
+    {"do $$ begin end $$", R, T, T},
     {"notify x", R, A, A},
     {"alter system set work_mem = 1", R, A, A},
     {"frobnicate", R, A, A},
@@ -137,6 +137,45 @@ static const struct statement {
     {"deallocate prepare all", R, R, R},
     {"copy t from stdin", R, R, R},
     {"copy (select 1) to stdout", R, R, R},
+
+    /* Functions that change the session, wherever they stand. */
+    {"select set_config('a.b', 'c', false)", T, T, T},
+    {"select set_config('a.b', 'c', $1)", T, T, T},
+    {"select set_config('a.b', 'c', not true)", T, T, T},
+    {"select set_config('a.b', 'c', true and false)", T, T, T},
+    {"select set_config('a.b', true, false)", T, T, T},
+    {"select set_config(f(1, 2, true), 'c', false)", T, T, T},
+    {"select set_config('a.b', 'c', is_local => true)", T, T, T},
+    {"select set_config('a.b', 'c', true), set_config('a.b', 'c', false)", T, T, T},
+    {"select set_config('a.b', 'c', true), \"set_config\"('a.b', 'c', false)", T, T, T},
+    {"select f('select set_config(''a'', ''b'', true)')", T, T, T},
+    {"select set_config", T, T, T},
+    {"select set_config('a.b', 'c'", T, T, T},
+    {"select set_config('a.b', 'c', true", T, T, T},
+    {"insert into t select set_config('a.b', 'c', false)", T, T, T},
+    {"explain analyze select set_config('a.b', 'c', false)", T, T, T},
+    {"select pg_catalog.set_config('a.b', 'c', true)", A, A, A},
+    {"select set_config('a.b', 'c', true), set_config($1, f($2, (3)), true)", A, A, A},
+    {"select set_config ( 'a,)' , 'c' , true )", A, A, A},
+    {"select reset_configuration()", T, T, T},
+    {"select pg_advisory_lock(1)", T, T, T},
+    {"select pg_try_advisory_lock(1, 2)", T, T, T},
+    {"select pg_advisory_lock_shared(1)", T, T, T},
+    {"select pg_advisory_xact_lock(1), pg_advisory_lock(1)", T, T, T},
+    {"select pg_advisory_xact_lock(1)", A, A, A},
+    {"select pg_try_advisory_xact_lock_shared(1)", A, A, A},
+    {"select pg_advisory_unlock(1)", A, A, A},
+    {"select setseed(0.5)", T, T, T},
+    {"select set_limit(0.5)", T, T, T},
+    {"select dblink_connect('x', 'y')", T, T, T},
+    {"select dblink_connect_u('x', 'y')", T, T, T},
+    {"select pg_backup_start('x')", T, T, T},
+    {"select pg_create_logical_replication_slot('x', 'y', true)", T, T, T},
+    {"select pg_create_physical_replication_slot('x', true, true)", T, T, T},
+    {"select pg_replication_origin_session_setup('x')", T, T, T},
+    {"select slot_name from pg_replication_slots", A, A, A},
+    {"select pg_notify('x', 'y')", A, A, A},
+    {"select pg_export_snapshot(), lo_open(1, 2), set_bit('x', 1, 1)", A, A, A},
 
     /* Cursors. */
     {"declare c cursor for select 1", R, R, T},
@@ -281,9 +320,9 @@ static void comments_between_words_do_not_hide_them(void **state)
 static void a_word_is_a_whole_word(void **state)
 {
     (void)state;
-    static const char *const words[] = {"BEGINS", "SETTING", "set_config", "COPYING",
-                                        "endx",   "abort1",  "load$",      "LOCK\xc3\xa9",
-                                        "resets", "xbegin",  "_commit",    "fetcher"};
+    static const char *const words[] = {"BEGINS", "SETTING", "set_confi", "COPYING",
+                                        "endx",   "abort1",  "load$",     "LOCK\xc3\xa9",
+                                        "resets", "xbegin",  "_commit",   "fetcher"};
     for (size_t i = 0; i < COUNT(words); i++) {
         expect(words[i], PQI_IN_WRITE, PQI_ALLOW);
         expect(words[i], PQI_IN_TX, PQI_ALLOW);
