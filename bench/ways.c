@@ -1,0 +1,151 @@
+/* The same work by libpq and by pqrouter. */
+#include "ways.h"
+
+#include <libpq-fe.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char read_sql[] = "select id, body from bench where id = $1";
+static const char write_sql[] = "update bench set n = n + 1 where id = $1";
+
+struct own {
+    PGconn *conn;
+    pqr_session *session;
+    uint32_t key;
+};
+
+static int64_t next_key(struct own *o)
+{
+    o->key = o->key * 1664525u + 1013904223u;
+    return o->key % ROWS;
+}
+
+static struct own *new_own(int number)
+{
+    struct own *o = calloc(1, sizeof *o);
+    if (!o)
+        exit(1);
+    o->key = (uint32_t)number * 7919u + 1;
+    return o;
+}
+
+/* ---- libpq: a connection a caller, statements prepared -------------------------------------- */
+
+static void *libpq_open(void *shared, int number)
+{
+    (void)shared;
+    struct own *o = new_own(number);
+    o->conn = PQconnectdb(getenv("DATABASE_PRIMARY_URL"));
+    PQclear(PQprepare(o->conn, "r", read_sql, 1, (const Oid[]){20}));
+    PQclear(PQprepare(o->conn, "w", write_sql, 1, (const Oid[]){20}));
+    return o;
+}
+
+static bool libpq_run(struct own *o, const char *name, ExecStatusType wanted)
+{
+    uint64_t key = __builtin_bswap64((uint64_t)next_key(o));
+    const char *values[] = {(const char *)&key};
+    PGresult *res = PQexecPrepared(o->conn, name, 1, values, (const int[]){8}, (const int[]){1}, 0);
+    bool good = PQresultStatus(res) == wanted;
+    if (!good)
+        fprintf(stderr, "libpq: %s\n", PQerrorMessage(o->conn));
+    PQclear(res);
+    return good;
+}
+
+static bool libpq_read_one(void *own)
+{
+    return libpq_run(own, "r", PGRES_TUPLES_OK);
+}
+
+static bool libpq_write_one(void *own)
+{
+    return libpq_run(own, "w", PGRES_COMMAND_OK);
+}
+
+static void libpq_close(void *own)
+{
+    struct own *o = own;
+    PQfinish(o->conn);
+    free(o);
+}
+
+const struct bench_way libpq_read = {
+    .name = "libpq", .open = libpq_open, .call = libpq_read_one, .close = libpq_close};
+const struct bench_way libpq_write = {
+    .name = "libpq", .open = libpq_open, .call = libpq_write_one, .close = libpq_close};
+
+/* ---- pqrouter ------------------------------------------------------------------------------- */
+
+static void *pqrouter_open(void *shared, int number)
+{
+    struct own *o = new_own(number);
+    pqr_error err;
+    if (pqr_session_open(shared, PQR_SESSION(.tenant = "acme"), &o->session, &err) == PQR_OK)
+        return o;
+    fprintf(stderr, "pqrouter: %s\n", err.message);
+    return NULL;
+}
+
+static bool pqrouter_read_one(void *own)
+{
+    struct own *o = own;
+    pqr_error err;
+    pqr_result *res;
+    int64_t key = next_key(o);
+    int code = pqr_read(o->session, PQR_QUERY(.sql = read_sql, PQR_PARAMS(PQR_INT64(key))), &res,
+                        &err);
+    if (code == PQR_OK && pqr_int64(res, 0, 0) != key) {
+        fprintf(stderr, "pqrouter: asked for %lld, got %lld\n", (long long)key,
+                (long long)pqr_int64(res, 0, 0));
+        exit(1);
+    }
+    if (code == PQR_OK)
+        pqr_result_free(res);
+    else
+        fprintf(stderr, "pqrouter: %s\n", err.message);
+    return code == PQR_OK;
+}
+
+static bool pqrouter_write_one(void *own)
+{
+    struct own *o = own;
+    pqr_error err;
+    int code = pqr_write(o->session,
+                         PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL,
+                         &err);
+    if (code != PQR_OK)
+        fprintf(stderr, "pqrouter: %s\n", err.message);
+    return code == PQR_OK;
+}
+
+static void pqrouter_close(void *own)
+{
+    struct own *o = own;
+    pqr_session_close(o->session);
+    free(o);
+}
+
+const struct bench_way pqrouter_read = {
+    .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_read_one, .close = pqrouter_close};
+const struct bench_way pqrouter_write = {
+    .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_write_one, .close = pqrouter_close};
+
+bool ways_prepare(pqr *db)
+{
+    static const char *const sql[] = {
+        "drop table if exists bench",
+        "create table bench(id bigint primary key, body text, n int default 0)",
+        "insert into bench select i, 'body ' || i from generate_series(0, 9999) i",
+    };
+    pqr_session *s = NULL;
+    pqr_error err;
+    int code = pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &s, &err);
+    for (size_t i = 0; code == PQR_OK && i < sizeof sql / sizeof *sql; i++)
+        code = pqr_write(s, PQR_QUERY(.sql = sql[i]), NULL, &err);
+    pqr_session_close(s);
+    if (code != PQR_OK)
+        fprintf(stderr, "%s\n", err.message);
+    return code == PQR_OK;
+}
