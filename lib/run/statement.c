@@ -131,7 +131,7 @@ static int build_read(struct pqi_call *c, struct pqi_stmt *stmts, const pqr_quer
     stmts[c->n - 1].sync = true;
     c->stmts = stmts;
     c->hash = n == 1 ? stmts[1].hash : 0;
-    if (!c->session->fixed_node && shareable(stmts + 1, n))
+    if (!c->session->fixed_node && !c->session->stamping && shareable(stmts + 1, n))
         c->group = &c->db->threads;
     return PQR_OK;
 }
