@@ -2,6 +2,9 @@
 #include "gate.h"
 
 #include "../base/err.h"
+#include "monitor.h"
+#include "opener.h"
+#include "parting.h"
 
 #include <unistd.h>
 
@@ -17,17 +20,58 @@ int pqi_gate_pid(const struct pqr *db, pqr_error *err)
         (long)pid);
 }
 
+/* The first use. Flags, epolls and chance come now and not with opening: what is there before a
+ * fork() the children would share. */
+static bool take_descriptors(struct pqr *db)
+{
+    if (db->abort_flag < 0)
+        db->abort_flag = pqi_flag_new();
+    if (db->monitor_flag < 0)
+        db->monitor_flag = pqi_flag_new();
+    return db->abort_flag >= 0 && db->monitor_flag >= 0 && pqi_partings_begin(db->partings) &&
+           pqi_opener_begin(db->opener) && pqi_monitor_begin(db->monitor);
+}
+
+/* Processes that live for one read would all read from the first replica otherwise. */
+static void take_turns(struct pqr *db)
+{
+    pqi_chance_anew();
+    for (int i = 0; i < db->ngroups; i++) {
+        atomic_store(&db->shards[i].session_turn, pqi_random() >> 1);
+        atomic_store(&db->shards[i].call_turn, pqi_random() >> 1);
+    }
+}
+
+static bool begin(struct pqr *db)
+{
+    pid_t unused = 0;
+    atomic_compare_exchange_strong(&db->pid, &unused, getpid());
+    pthread_mutex_lock(&db->gate_lock);
+    bool begun = atomic_load(&db->begun);
+    if (!begun && take_descriptors(db)) {
+        take_turns(db);
+        begun = true;
+    }
+    if (atomic_load(&db->aborting))
+        pqi_flag_set(db->abort_flag); /* closing came between */
+    atomic_store(&db->begun, begun);
+    pthread_mutex_unlock(&db->gate_lock);
+    return begun;
+}
+
 int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
 {
-    if (pqi_gate_pid(db, err) != PQR_OK)
-        return PQR_E_FORKED;
-    if (atomic_load_explicit(&db->pid, memory_order_relaxed) == 0)
-        atomic_store(&db->pid, getpid());
+    int code = pqi_gate_pid(db, err);
+    if (code != PQR_OK)
+        return code;
     atomic_fetch_add(&db->inside, 1);
-    if (!atomic_load(&db->closing) && !(begins && atomic_load(&db->draining)))
-        return PQR_OK;
-    pqi_gate_out(db);
-    return pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
+    if (atomic_load(&db->closing) || (begins && atomic_load(&db->draining)))
+        code = pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
+    else if (!atomic_load(&db->begun) && !begin(db))
+        code = pqi_err(err, PQR_E_NOMEM, "no descriptors for the router: raise ulimit -n");
+    if (code != PQR_OK)
+        pqi_gate_out(db);
+    return code;
 }
 
 void pqi_gate_out(struct pqr *db)

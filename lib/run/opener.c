@@ -45,17 +45,26 @@ struct pqi_opener *pqi_opener_new(struct pqr *db)
     if (!o)
         return NULL;
     o->db = db;
-    o->epoll = epoll_create1(EPOLL_CLOEXEC);
-    o->flag = pqi_flag_new();
+    o->epoll = o->flag = -1;
     pqi_list_init(&o->openings);
     pqi_list_init(&o->wanted);
     pthread_mutex_init(&o->lock, NULL);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
-    if (o->epoll < 0 || o->flag < 0 || epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->flag, &ev) != 0) {
-        pqi_opener_free(o, false);
-        return NULL;
-    }
     return o;
+}
+
+bool pqi_opener_begin(struct pqi_opener *o)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
+    if (o->epoll < 0)
+        o->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (o->flag >= 0)
+        return true;
+    o->flag = o->epoll >= 0 ? pqi_flag_new() : -1;
+    if (o->flag < 0 || epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->flag, &ev) == 0)
+        return o->flag >= 0;
+    pqi_flag_close(o->flag);
+    o->flag = -1;
+    return false;
 }
 
 int pqi_opener_fd(const struct pqi_opener *o)

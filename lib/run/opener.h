@@ -4,13 +4,17 @@
 #define PQI_OPENER_H
 
 #include <pqrouter/pqrouter.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pqi_opener;
 struct pqi_lane;
 struct pqr;
 
-struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory or descriptor */
+struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory */
+
+/* Takes its descriptors, if it has none yet. false: there are none. */
+bool pqi_opener_begin(struct pqi_opener *o);
 
 /* A lane is to be opened: pqi_lane_install or pqi_lane_fail will end it. Thread-safe. */
 void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane);

@@ -2,7 +2,7 @@
 #include "pool.h"
 
 void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
-                   int monitor_flag)
+                   const int *monitor_flag)
 {
     pthread_mutex_init(&p->lock, NULL);
     p->limit = limit;
@@ -127,7 +127,7 @@ static bool keep_for_monitor(struct pqi_pool *p)
         return false;
     p->monitor_waits = false;
     p->monitor_turn = true;
-    pqi_flag_set(p->monitor_flag);
+    pqi_flag_set(*p->monitor_flag);
     return true;
 }
 

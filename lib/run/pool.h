@@ -28,14 +28,15 @@ struct pqi_pool {
     struct pqi_link waiting;     /* tickets, first come first served */
     bool monitor_waits;          /* only where the monitor has no connection of its own */
     bool monitor_turn;           /* what is free now is kept for it */
-    int monitor_flag;            /* how to wake it */
+    const int *monitor_flag;     /* how to wake it */
     _Atomic uint64_t generation; /* connections born before are not used again */
     bool closed;
 };
 
-/* With `monitor_slot` one slot of the limit is kept for the monitor from the start. */
+/* With `monitor_slot` one slot of the limit is kept for the monitor from the start. The flag need
+ * not exist before the pool is used. */
 void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
-                   int monitor_flag);
+                   const int *monitor_flag);
 void pqi_pool_free(struct pqi_pool *p);
 
 enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };

@@ -37,9 +37,6 @@ static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shar
         snprintf(s->name, sizeof s->name, "shard%d", number);
     pthread_mutex_init(&s->lock, NULL);
     pqi_list_init(&s->waiting);
-    /* Processes that live for one read would all read from the first replica otherwise. */
-    atomic_init(&s->session_turn, pqi_random() >> 1);
-    atomic_init(&s->call_turn, pqi_random() >> 1);
     s->nodes = pqi_mem_array((size_t)conf->n, sizeof *s->nodes);
     if (!s->nodes)
         return pqi_err(err, PQR_E_NOMEM, "no memory for %s", s->name);
@@ -111,13 +108,10 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
                                    .format = (int)db->options->log_format,
                                    .fn = options ? options->log : NULL,
                                    .arg = options ? options->log_arg : NULL};
-        db->abort_flag = pqi_flag_new();
-        db->monitor_flag = pqi_flag_new();
         db->partings = pqi_partings_new();
         db->opener = pqi_opener_new(db);
-        code = db->abort_flag >= 0 && db->monitor_flag >= 0 && db->partings && db->opener
-                   ? init_shards(db, err)
-                   : pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the router");
+        code = db->partings && db->opener ? init_shards(db, err)
+                            : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     }
     if (code == PQR_OK && !pqi_group_init(&db->threads, db))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
@@ -195,8 +189,10 @@ static void wait_for_transactions(struct pqr *db, int64_t until_ns)
 
 static void abort_calls(struct pqr *db)
 {
+    pthread_mutex_lock(&db->gate_lock);
     atomic_store(&db->aborting, true);
     pqi_flag_set(db->abort_flag);
+    pthread_mutex_unlock(&db->gate_lock);
     for (int i = 0; i < db->ngroups; i++) {
         for (int j = 0; j < db->shards[i].n; j++)
             pqi_pool_close(&db->shards[i].nodes[j].pool);

@@ -86,8 +86,9 @@ struct pqi_counters {
 };
 
 struct pqr {
-    _Atomic int refs;  /* the application's, and one a session */
-    _Atomic pid_t pid; /* of the process that used it first; 0: not used yet */
+    _Atomic int refs;   /* the application's, and one a session */
+    _Atomic pid_t pid;  /* of the process that used it first; 0: not used yet */
+    _Atomic bool begun; /* it has its descriptors: one process's own, so taken at the first use */
     struct pqi_options *options;
     struct pqi_log log;
     struct pqi_shard *shards; /* nshards, and behind them the control database if there is one */
@@ -105,7 +106,7 @@ struct pqr {
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
 
-    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the start of the monitor */
+    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the taking of descriptors */
     pthread_cond_t empty;
     _Atomic int inside;    /* calls in flight */
     _Atomic bool draining; /* nothing new begins; open transactions go on */

@@ -3,6 +3,7 @@
 #include "live.h"
 #include "names.h"
 
+#include <dirent.h>
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -287,6 +288,113 @@ static void a_child_cannot_end_its_parents_transaction(void **state)
     pqr_close(db, 0);
 }
 
+static int descriptors_now(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void opening_takes_no_descriptor_that_children_would_share(void **state)
+{
+    (void)state;
+    int before = descriptors_now();
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    assert_int_equal(descriptors_now(), before);
+    OK(pqr_ready(db, 10000, &live_error));
+    assert_true(descriptors_now() > before);
+    pqr_close(db, 0);
+    EVENTUALLY(5000, descriptors_now() == before);
+}
+
+/* Two processes that take turns by a byte. */
+struct turns {
+    int to_first[2], to_second[2];
+};
+
+static void give_turn(const int pipe[2])
+{
+    assert_int_equal(write(pipe[1], "x", 1), 1);
+}
+
+static void wait_turn(const int pipe[2])
+{
+    char byte;
+    assert_int_equal(read(pipe[0], &byte, 1), 1);
+}
+
+/* Uses the router, and closes it while the other one has a call under way. */
+static int first_child(pqr *db, const struct turns *t)
+{
+    int code = read_once(db);
+    give_turn(t->to_second);
+    wait_turn(t->to_first);
+    pqr_close(db, 0);
+    give_turn(t->to_second);
+    return code;
+}
+
+static void *close_first(void *arg)
+{
+    const struct turns *t = arg;
+    live_sleep_ms(100); /* the slow call is under way */
+    give_turn(t->to_first);
+    wait_turn(t->to_second); /* closed there */
+    return NULL;
+}
+
+static int second_child(pqr *db, const struct turns *t)
+{
+    pqr_error err;
+    pqr_session *s;
+    pthread_t closer;
+    wait_turn(t->to_second);
+    int code = pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &s, &err);
+    pthread_create(&closer, NULL, close_first, (void *)(uintptr_t)t);
+    if (code == PQR_OK)
+        code = pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(0.5)"), NULL, &err);
+    pthread_join(closer, NULL);
+    for (int i = 0; i < 20 && code == PQR_OK; i++)
+        code = i % 2 ? pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &err)
+                     : pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &err);
+    if (code == PQR_OK)
+        code = pqr_ready(db, 5000, &err);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    return -code;
+}
+
+static void children_of_an_unused_router_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it cannot follow threads that are started in a child */
+#endif
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    struct turns t;
+    int status[2];
+    assert_int_equal(pipe(t.to_first) | pipe(t.to_second), 0);
+    pid_t first = fork();
+    if (first == 0)
+        _exit(first_child(db, &t));
+    pid_t second = fork();
+    if (second == 0)
+        _exit(second_child(db, &t));
+    assert_int_equal(waitpid(first, &status[0], 0), first);
+    assert_int_equal(waitpid(second, &status[1], 0), second);
+    assert_int_equal(status[0], 0);
+    assert_int_equal(status[1], 0);
+    assert_int_equal(read_once(db), 0); /* and the parent, which had not used it either */
+    pqr_close(db, 0);
+    for (int i = 0; i < 2; i++) {
+        close(t.to_first[i]);
+        close(t.to_second[i]);
+    }
+}
+
 /* ---- Closing --------------------------------------------------------------------------------- */
 
 struct slow_call {
@@ -539,6 +647,8 @@ int main(void)
             after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
         cmocka_unit_test(a_child_may_open_a_router_of_its_own),
         cmocka_unit_test(a_child_cannot_end_its_parents_transaction),
+        cmocka_unit_test(opening_takes_no_descriptor_that_children_would_share),
+        cmocka_unit_test(children_of_an_unused_router_do_not_disturb_each_other),
         cmocka_unit_test(closing_lets_calls_in_flight_end),
         cmocka_unit_test(closing_cuts_off_what_takes_too_long_honestly),
         cmocka_unit_test(after_closing_everything_answers_closed),

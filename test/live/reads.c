@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
@@ -51,6 +53,37 @@ static void a_thousand_sessions_are_dealt_evenly_over_the_replicas(void **state)
     assert_int_equal(t.at[0], 0);
     assert_in_range(t.at[1], 460, 564);
     assert_in_range(t.at[2], 460, 564);
+}
+
+/* Workers that are forked after opening, at the same moment, and live for a read each: 20 that all
+ * begin at the same replica are no coincidence. One after the other, so that none falls back. */
+static void processes_forked_from_an_opened_router_are_dealt_too(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it cannot follow threads that are started in a child */
+#endif
+    pqr_close(READY_ROUTER(QUICK), 0); /* chance has begun in the parent */
+    pqr *db = ROUTER(QUICK);
+    int at[3] = {0}, turn[2];
+    char byte = 0;
+    assert_int_equal(pipe(turn), 0);
+    for (int i = 0; i < 20; i++)
+        if (fork() == 0)
+            _exit(read(turn[0], &byte, 1) == 1 ? index_of(served_by(db, "acme", 0)) : 9);
+    for (int i = 0; i < 20; i++) {
+        int status;
+        assert_int_equal(write(turn[1], &byte, 1), 1);
+        assert_true(wait(&status) > 0);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 3);
+        at[WEXITSTATUS(status)]++;
+    }
+    print_message("%d on the primary, %d and %d on the replicas\n", at[0], at[1], at[2]);
+    assert_true(at[1] > 0);
+    assert_true(at[2] > 0);
+    pqr_close(db, 0);
+    close(turn[0]);
+    close(turn[1]);
 }
 
 static void a_session_stays_on_its_replica(void **state)
@@ -347,7 +380,8 @@ static void a_replica_that_lags_by_bytes_is_left_out(void **state)
     pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=100000");
     fleet("pause-replay " R2);
     ask(P, "insert into note(body) select 0 from generate_series(1, 5000)");
-    EVENTUALLY(5000, !serves_reads(db, R2));
+    /* The other one, too, is behind for as long as it takes to replay that. */
+    EVENTUALLY(5000, !serves_reads(db, R2) && serves_reads(db, R1));
     assert_true(health_of(db, R2).lag_bytes > 100000);
     assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R1);
     fleet("resume-replay " R2);
@@ -550,5 +584,10 @@ int main(void)
         cmocka_unit_test(calls_that_wait_for_a_frozen_replica_are_served_elsewhere),
         cmocka_unit_test(sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns),
     };
-    return cmocka_run_group_tests(tests, open_router, close_router);
+    /* First, since chance is one a process: routers of this one would draw between the forks. */
+    const struct CMUnitTest forks[] = {
+        cmocka_unit_test(processes_forked_from_an_opened_router_are_dealt_too),
+    };
+    return cmocka_run_group_tests(forks, NULL, NULL) |
+           cmocka_run_group_tests(tests, open_router, close_router);
 }

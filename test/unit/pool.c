@@ -32,7 +32,7 @@ static void open_pool(int limit, int64_t queue_limit, bool monitor_slot)
 {
     memset(&pool, 0, sizeof pool);
     memset(conn, 0, sizeof conn);
-    pqi_pool_init(&pool, limit, queue_limit, monitor_slot, flag);
+    pqi_pool_init(&pool, limit, queue_limit, monitor_slot, &flag);
     for (size_t i = 0; i < 16; i++)
         pqi_list_init(&conn[i].link);
 }
