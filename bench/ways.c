@@ -112,9 +112,8 @@ static bool pqrouter_write_one(void *own)
 {
     struct own *o = own;
     pqr_error err;
-    int code = pqr_write(o->session,
-                         PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL,
-                         &err);
+    int code = pqr_write(
+        o->session, PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL, &err);
     if (code != PQR_OK)
         fprintf(stderr, "pqrouter: %s\n", err.message);
     return code == PQR_OK;

@@ -66,7 +66,8 @@ typedef enum pqr_code {
     PQR_E_ROLLED_BACK = -19, /* the transaction failed before, or COMMIT rolled it back */
     PQR_E_TYPE = -20,        /* a getter: no such row or column, or not of that type */
     PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
-    PQR_E_BUG = -22          /* the library caught itself in a contradiction: please report */
+    PQR_E_BUG = -22,         /* the library caught itself in a contradiction: please report */
+    PQR_E_CANCELLED = -23    /* pqr_cancel came first; a write: before it was sent */
 } pqr_code;
 
 /* May the call be made again? */

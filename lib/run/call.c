@@ -128,9 +128,20 @@ static void end_with_error(struct pqi_call *c)
     done(c);
 }
 
+/* Is it to end now, by its caller's wish or the router's? */
 static bool aborted(const struct pqi_call *c)
 {
-    return atomic_load(&c->db->aborting);
+    return c->cancelled || atomic_load_explicit(&c->db->aborting, memory_order_relaxed);
+}
+
+static int abort_code(const struct pqi_call *c)
+{
+    return c->cancelled ? PQR_E_CANCELLED : PQR_E_CLOSED;
+}
+
+static const char *abort_text(const struct pqi_call *c)
+{
+    return c->cancelled ? "the call was cancelled" : "the router was closed";
 }
 
 static int64_t spent_ms(const struct pqi_call *c)
@@ -142,7 +153,8 @@ static int64_t spent_ms(const struct pqi_call *c)
 static void end_unsent(struct pqi_call *c, const char *doing)
 {
     if (aborted(c)) {
-        pqi_err(&c->err, PQR_E_CLOSED, "the router was closed while the call was %s", doing);
+        pqi_err(&c->err, abort_code(c), "%s while it was %s: nothing was sent", abort_text(c),
+                doing);
     } else {
         pqi_count(c->db, deadlines);
         pqi_err(&c->err, PQR_E_DEADLINE,
@@ -471,7 +483,7 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
 {
     char name[80];
     int code = aborted(c) && f->timed_out && !(c->effects && f->given)
-                   ? PQR_E_CLOSED
+                   ? abort_code(c)
                    : pqi_fate_code(f, fate, c->effects);
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
     c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
@@ -479,10 +491,8 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     if (statement >= 0)
         pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
     else if (f->timed_out)
-        pqi_err_add(&c->err,
-                    aborted(c) ? "the router was closed before an answer came"
-                               : "no answer in %lld ms",
-                    (long long)spent_ms(c));
+        pqi_err_add(&c->err, aborted(c) ? "%s before an answer came" : "no answer%s in %lld ms",
+                    aborted(c) ? abort_text(c) : "", (long long)spent_ms(c));
     else
         pqi_err_add(&c->err, "the connection was lost: %s", trouble_of(c)->text);
     if (code == PQR_E_UNKNOWN)
@@ -847,6 +857,16 @@ static void log_slow(struct pqi_call *c)
                 pqr_code_name(c->err.code));
 }
 
+void pqi_call_ended(struct pqi_call *c)
+{
+    if (c->err.code != PQR_OK)
+        pqi_count(c->db, errors);
+    if (c->err.code == PQR_E_UNKNOWN)
+        pqi_count(c->db, unknown);
+    if (c->shard)
+        log_slow(c);
+}
+
 int pqi_call_run(struct pqi_call *c)
 {
     short revents = 0;
@@ -862,12 +882,7 @@ int pqi_call_run(struct pqi_call *c)
         else
             pqi_waiter_wait(&c->waiter, want.until_ns);
     }
-    if (c->err.code != PQR_OK)
-        pqi_count(c->db, errors);
-    if (c->err.code == PQR_E_UNKNOWN)
-        pqi_count(c->db, unknown);
-    if (c->shard)
-        log_slow(c);
+    pqi_call_ended(c);
     return c->err.code;
 }
 

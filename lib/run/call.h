@@ -27,6 +27,7 @@ struct pqi_call {
     struct pqi_group *group; /* whose lanes it may share; NULL: it takes a connection of its own */
     uint64_t hash;           /* of its one statement, to know how long it takes; 0: none */
     int64_t until_ns;        /* its deadline */
+    bool cancelled;          /* by its caller: to end at its next step */
 
     /* The outcome: */
     pqr_error err;
@@ -75,6 +76,8 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
  * until pqi_call_end, which gives the connection back. */
 int pqi_call_run(struct pqi_call *c);
 void pqi_call_end(struct pqi_call *c);
+/* Counts and logs one that is done: pqi_call_run does it itself. */
+void pqi_call_ended(struct pqi_call *c);
 
 /* The answer to stmts[i]; NULL: none came. */
 struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i);

@@ -17,4 +17,8 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
 /* Back to the pool if provably clean, else given up. */
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c);
 
+/* Who has been idle since before *idle_ns, or lives since before *born_ns, is to be closed. */
+void pqi_conn_limits(const struct pqi_options *o, int64_t now_ns, int64_t *idle_ns,
+                     int64_t *born_ns);
+
 #endif

@@ -38,6 +38,11 @@ static struct pqi_lane *new_lane(struct pqi_group *g, struct pqi_node *node)
     pqi_list_init(&lane->unsure);
     pqi_list_init(&lane->sent);
     pqi_list_init(&lane->opening);
+    if (g->driver && !(lane->side = g->driver->new_side(lane))) {
+        pthread_mutex_destroy(&lane->lock);
+        pqi_mem_free(lane);
+        return NULL;
+    }
     return lane;
 }
 
@@ -164,6 +169,14 @@ static void lay_ghosts(struct pqi_lane *lane)
     lane->ghosts = 0;
 }
 
+static void let_go(struct pqi_lane *lane)
+{
+    if (lane->group->driver)
+        lane->group->driver->closing(lane);
+    pqi_conn_give_up(lane->node, lane->conn);
+    lane->conn = NULL;
+}
+
 /* The connection is gone: with it go those that rode on it. Those that only waited for it wait
  * for the next one. */
 static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
@@ -173,8 +186,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
         ; /* the riders are in `sent` */
     while ((r = first_of(&lane->sent)))
         lose(lane, r, out);
-    pqi_conn_give_up(lane->node, lane->conn);
-    lane->conn = NULL;
+    let_go(lane);
     lay_ghosts(lane);
     set_state(lane, PQI_LANE_CLOSED);
     if (lane->led)
@@ -282,7 +294,9 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
     if (lane->state == PQI_LANE_CLOSED) {
         set_state(lane, PQI_LANE_OPENING);
         pqi_opener_want(lane->node->shard->db->opener, lane);
-    } else if (!lane->group->loop) {
+    } else if (lane->group->driver) {
+        lane->group->driver->boarded(lane);
+    } else {
         pump(lane, &out);
         kick_if_full(lane);
     }
@@ -487,6 +501,20 @@ bool pqi_lane_opening(struct pqi_lane *lane)
     return atomic_load(&lane->state_now) == PQI_LANE_OPENING;
 }
 
+/* Nobody uses it any more. */
+static void bury(struct pqi_lane *lane, bool forked)
+{
+    if (lane->conn && forked)
+        pqi_conn_orphan(lane->conn);
+    else if (lane->conn)
+        pqi_conn_give_up(lane->node, lane->conn);
+    if (!forked && lane->state != PQI_LANE_CLOSED)
+        set_state(lane, PQI_LANE_CLOSED);
+    pqi_flag_close(lane->kick);
+    pthread_mutex_destroy(&lane->lock);
+    pqi_mem_free(lane);
+}
+
 /* ---- Opening and closing -------------------------------------------------------------------- */
 
 void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
@@ -497,10 +525,17 @@ void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
     lane->conn = conn;
     lane->idle_since_ns = pqi_now_ns();
     set_state(lane, PQI_LANE_OPEN);
-    pump(lane, &out);
-    hand_over(lane);
+    bool orphan = lane->orphan;
+    if (!orphan && lane->group->driver) {
+        lane->group->driver->opened(lane);
+    } else if (!orphan) {
+        pump(lane, &out);
+        hand_over(lane);
+    }
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    if (orphan)
+        bury(lane, false);
 }
 
 void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
@@ -518,8 +553,11 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
         get_off(lane, r, outcome, &out);
     }
     set_state(lane, PQI_LANE_CLOSED);
+    bool orphan = lane->orphan;
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    if (orphan)
+        bury(lane, false);
 }
 
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
@@ -568,15 +606,21 @@ bool pqi_group_init(struct pqi_group *g, struct pqr *db)
     return g->lanes != NULL;
 }
 
-static void free_lane(struct pqi_lane *lane, bool forked)
+/* One that is being opened is the opener's until that has ended. */
+static void free_lane(struct pqi_group *g, struct pqi_lane *lane, bool forked)
 {
-    if (lane->conn && forked)
-        pqi_conn_orphan(lane->conn);
-    else if (lane->conn)
-        pqi_conn_give_up(lane->node, lane->conn);
-    pqi_flag_close(lane->kick);
-    pthread_mutex_destroy(&lane->lock);
-    pqi_mem_free(lane);
+    bool opening = false;
+    if (!forked) {
+        pthread_mutex_lock(&lane->lock);
+        if (lane->conn && g->driver)
+            g->driver->closing(lane);
+        opening = lane->orphan = lane->state == PQI_LANE_OPENING;
+        pthread_mutex_unlock(&lane->lock);
+    }
+    if (g->driver)
+        g->driver->free_side(lane->side);
+    if (!opening)
+        bury(lane, forked);
 }
 
 void pqi_group_free(struct pqi_group *g, bool forked)
@@ -585,7 +629,7 @@ void pqi_group_free(struct pqi_group *g, bool forked)
         return;
     for (int i = 0; g->lanes && i < g->db->nnodes; i++)
         for (int j = 0; j < atomic_load(&g->lanes[i].n); j++)
-            free_lane(g->lanes[i].lane[j], forked);
+            free_lane(g, g->lanes[i].lane[j], forked);
     pqi_mem_free(g->lanes);
     pthread_mutex_destroy(&g->lock);
     g->db = NULL;

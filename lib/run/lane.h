@@ -70,6 +70,8 @@ struct pqi_lane {
     int64_t idle_since_ns;
 
     struct pqi_link opening; /* the opener's */
+    bool orphan;             /* its group is gone while it was being opened */
+    void *side;              /* its driver's */
 };
 
 /* The lanes of one group to one node. */
@@ -78,12 +80,22 @@ struct pqi_lanes {
     _Atomic int n;
 };
 
+/* What a loop does about its lanes. */
+struct pqi_group_driver {
+    void (*boarded)(struct pqi_lane *lane); /* it has something to send */
+    void (*opened)(struct pqi_lane *lane);  /* on the opener's thread */
+    void (*closing)(struct pqi_lane *lane); /* its connection is about to go */
+    void *(*new_side)(struct pqi_lane *lane);
+    void (*free_side)(void *side);
+};
+
 /* Who shares lanes. */
 struct pqi_group {
     struct pqr *db;
     struct pqi_lanes *lanes; /* one a node */
     pthread_mutex_t lock;    /* guards the making of lanes */
-    struct pqr_loop *loop;   /* who drives them; NULL: whoever waits */
+    struct pqr_loop *loop;   /* whose; NULL: the blocking callers', and whoever waits drives */
+    const struct pqi_group_driver *driver; /* NULL without a loop */
 };
 
 bool pqi_group_init(struct pqi_group *g, struct pqr *db);

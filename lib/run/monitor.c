@@ -407,17 +407,12 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
     return next;
 }
 
-/* Idle for too long, or too old. Lifetimes are spread by a tenth, so that connections opened
- * together do not end together. */
 static void sweep(struct pqi_monitor *m, int64_t now)
 {
-    const struct pqi_options *o = m->db->options;
-    int64_t spread = o->max_lifetime_ms / 10 + 1;
     for (int i = 0; i < m->nprobes; i++) {
         struct pqi_node *node = m->probes[i].node;
-        int64_t idle = o->idle_timeout_ms > 0 ? now - o->idle_timeout_ms * PQI_MS : INT64_MIN;
-        int64_t life = o->max_lifetime_ms - (int64_t)(pqi_random() % (uint64_t)spread);
-        int64_t born = o->max_lifetime_ms > 0 ? now - life * PQI_MS : INT64_MIN;
+        int64_t idle, born;
+        pqi_conn_limits(m->db->options, now, &idle, &born);
         struct pqi_conn *c;
         while ((c = pqi_pool_expire(&node->pool, idle, born)))
             pqi_conn_give_up(node, c);

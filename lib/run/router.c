@@ -7,6 +7,7 @@
 #include "gate.h"
 #include "lane.h"
 #include "lend.h"
+#include "loop.h"
 #include "monitor.h"
 #include "opener.h"
 #include "parting.h"
@@ -85,6 +86,7 @@ static void init_locks(struct pqr *db)
     pthread_mutex_init(&db->gate_lock, NULL);
     pthread_mutex_init(&db->map_lock, NULL);
     pqi_list_init(&db->open_txs);
+    pqi_list_init(&db->loops);
 }
 
 static void log_opening(const struct pqr *db)
@@ -111,7 +113,7 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
         db->partings = pqi_partings_new();
         db->opener = pqi_opener_new(db);
         code = db->partings && db->opener ? init_shards(db, err)
-                            : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
+                                          : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     }
     if (code == PQR_OK && !pqi_group_init(&db->threads, db))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
@@ -199,6 +201,10 @@ static void abort_calls(struct pqr *db)
         pqi_shard_wake_all(&db->shards[i]);
     }
     pqi_group_stir(&db->threads);
+    pthread_mutex_lock(&db->gate_lock);
+    for (struct pqi_link *at = db->loops.next; at != &db->loops; at = at->next)
+        pqi_loop_stir(pqi_container(at, struct pqr_loop, of_db));
+    pthread_mutex_unlock(&db->gate_lock);
 }
 
 /* In a child of fork(): no lock of the parent's can be trusted, no socket be spoken on. */
@@ -247,6 +253,9 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
 void pqi_session_close(struct pqr_session *s)
 {
     struct pqr *db = s->db;
+    s->closing = s->calls > 0;
+    if (s->closing)
+        return;
     pqi_tx_drop_all(s);
     pqi_lend_back(s, NULL);
     pqi_session_free(s);

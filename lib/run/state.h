@@ -106,7 +106,8 @@ struct pqr {
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
 
-    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the taking of descriptors */
+    pthread_mutex_t
+        gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */
     pthread_cond_t empty;
     _Atomic int inside;    /* calls in flight */
     _Atomic bool draining; /* nothing new begins; open transactions go on */
@@ -114,6 +115,7 @@ struct pqr {
     _Atomic bool aborting; /* every call ends now */
     int abort_flag;        /* readable when it is so */
     struct pqi_link open_txs;
+    struct pqi_link loops; /* pqr_loop.of_db */
 
     struct pqi_counters counters;
 };

@@ -2,6 +2,7 @@
 #ifndef PQI_TXN_H
 #define PQI_TXN_H
 
+#include "op.h"
 #include "session.h"
 
 struct pqr_tx {
@@ -13,10 +14,27 @@ struct pqr_tx {
     int32_t isolation;
     int64_t deadline_ms; /* of each statement */
     int64_t until_ns;    /* of the whole; PQI_FOREVER: none */
+    bool busy;           /* a call of it is in flight */
+    bool ending;         /* it was rolled back meanwhile: to be dropped when that call ends */
     bool lost;           /* the connection went away: nothing of it happened */
     char sqlstate[8];    /* of its first failure; "": none */
 };
 
+int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_options *o,
+                       const struct pqi_how *how, pqr_error *err);
+int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err);
+int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
+                      const struct pqi_how *how, pqr_error *err);
+int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err);
+/* USAGE (a call is in flight): the transaction stands. Any other failure to start has freed it. */
+int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how,
+                        pqr_error *err);
+int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err);
+/* false: there was nothing left to roll back, and it is freed. */
+bool pqi_tx_rollback_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how);
+void pqi_tx_rollback_end(struct pqi_op *op);
+
+/* The same, in this thread. */
 int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
                  pqr_error *err);
 int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
