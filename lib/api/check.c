@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "../base/err.h"
+#include "../base/mem.h"
 
 #include <string.h>
 
@@ -39,4 +40,64 @@ int pqi_take_struct(void *out, size_t own, const void *given, const char *macro,
 int pqi_need(const void *pointer, const char *name, pqr_error *err)
 {
     return pointer ? PQR_OK : pqi_err(err, PQR_E_USAGE, "%s is NULL", name);
+}
+
+/* ---- Queries and options -------------------------------------------------------------------- */
+
+static int check_query(const pqr_query *q, pqr_error *err)
+{
+    if (q->level < PQR_LEVEL_SESSION || q->level > PQR_LEVEL_PRIMARY)
+        return pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", q->level);
+    if (q->deadline_ms < 0)
+        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                       (long long)q->deadline_ms);
+    return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;
+}
+
+int pqi_take_query(pqr_query *own, const pqr_query *q, pqr_error *err)
+{
+    int code = pqi_need(q, "the query", err);
+    if (code == PQR_OK)
+        code = pqi_take_struct(own, sizeof *own, q, "PQR_QUERY", err);
+    return code == PQR_OK ? check_query(own, err) : code;
+}
+
+/* Copies the queries behind their pointers: one allocation. */
+int pqi_take_queries(const pqr_query ***out, const pqr_query *const *queries, size_t n,
+                     pqr_error *err)
+{
+    int code = pqi_need(queries, "queries", err);
+    if (code == PQR_OK && (n == 0 || n > 10000))
+        code = pqi_err(err, PQR_E_USAGE, "a batch of %zu statements: it may have 1 to 10000", n);
+    if (code != PQR_OK)
+        return code;
+    const pqr_query **list = pqi_mem_array(n, sizeof(pqr_query) + sizeof *list);
+    pqr_query *own = list ? (pqr_query *)(void *)(list + n) : NULL;
+    if (!list)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
+    for (size_t i = 0; i < n && code == PQR_OK; i++) {
+        code = pqi_take_query(&own[i], queries[i], err);
+        list[i] = &own[i];
+        if (code != PQR_OK && err)
+            err->index = (int32_t)i;
+    }
+    if (code == PQR_OK)
+        *out = list;
+    else
+        pqi_mem_free(list);
+    return code;
+}
+
+int pqi_take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err)
+{
+    int code = pqi_take_struct(own, sizeof *own, o, "PQR_TX", err);
+    if (code == PQR_OK &&
+        (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
+        code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
+    if (code == PQR_OK && own->deadline_ms < 0)
+        code = pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                       (long long)own->deadline_ms);
+    if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
+        code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);
+    return code;
 }

@@ -12,4 +12,10 @@ int pqi_take_struct(void *out, size_t own, const void *given, const char *macro,
 /* USAGE "…: NAME is NULL" unless `pointer` is one. */
 int pqi_need(const void *pointer, const char *name, pqr_error *err);
 
+/* Copies and checks a query; several (free the list with pqi_mem_free); a transaction's options. */
+int pqi_take_query(pqr_query *own, const pqr_query *q, pqr_error *err);
+int pqi_take_queries(const pqr_query ***out, const pqr_query *const *queries, size_t n,
+                     pqr_error *err);
+int pqi_take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err);
+
 #endif

@@ -110,31 +110,13 @@ void pqr_session_close(pqr_session *s)
 
 /* ---- Statements ----------------------------------------------------------------------------- */
 
-static int check_query(const pqr_query *q, pqr_error *err)
-{
-    if (q->level < PQR_LEVEL_SESSION || q->level > PQR_LEVEL_PRIMARY)
-        return pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", q->level);
-    if (q->deadline_ms < 0)
-        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)q->deadline_ms);
-    return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;
-}
-
-static int take_query(pqr_query *own, const pqr_query *q, pqr_error *err)
-{
-    int code = pqi_need(q, "the query", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(own, sizeof *own, q, "PQR_QUERY", err);
-    return code == PQR_OK ? check_query(own, err) : code;
-}
-
 int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
     int code = pqi_need(s, "the session", err);
     if (code == PQR_OK)
-        code = take_query(&own, q, err);
+        code = pqi_take_query(&own, q, err);
     if (code == PQR_OK)
         code = pqi_gate_in(s->db, true, err);
     if (code != PQR_OK)
@@ -152,7 +134,7 @@ int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *e
     pqi_err_none(err);
     int code = pqi_need(s, "the session", err);
     if (code == PQR_OK)
-        code = take_query(&own, q, err);
+        code = pqi_take_query(&own, q, err);
     if (code == PQR_OK)
         code = pqi_gate_in(s->db, true, err);
     if (code != PQR_OK)
@@ -163,37 +145,16 @@ int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *e
     return code;
 }
 
-/* Copies the queries behind their pointers: one allocation. */
-static const pqr_query **take_queries(const pqr_query *const *queries, size_t n, int *code,
-                                      pqr_error *err)
-{
-    const pqr_query **list = pqi_mem_array(n, sizeof(pqr_query) + sizeof *list);
-    pqr_query *own = list ? (pqr_query *)(void *)(list + n) : NULL;
-    if (!list)
-        *code = pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
-    for (size_t i = 0; i < n && *code == PQR_OK; i++) {
-        *code = take_query(&own[i], queries[i], err);
-        list[i] = &own[i];
-        if (*code != PQR_OK && err)
-            err->index = (int32_t)i;
-    }
-    return list;
-}
-
 int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pqr_result **res,
                    pqr_error *err)
 {
     pqi_err_none(err);
+    const pqr_query **list = NULL;
     int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(queries, "queries", err);
-    if (code == PQR_OK && (n == 0 || n > 10000))
-        code = pqi_err(err, PQR_E_USAGE, "a batch of %zu statements: it may have 1 to 10000", n);
-    if (code != PQR_OK)
-        return code;
-    for (size_t i = 0; res && i < n; i++)
+    for (size_t i = 0; code == PQR_OK && res && i < n; i++)
         res[i] = NULL;
-    const pqr_query **list = take_queries(queries, n, &code, err);
+    if (code == PQR_OK)
+        code = pqi_take_queries(&list, queries, n, err);
     if (code == PQR_OK)
         code = pqi_gate_in(s->db, true, err);
     if (code == PQR_OK) {
@@ -207,20 +168,6 @@ int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pq
 
 /* ---- Transactions --------------------------------------------------------------------------- */
 
-static int take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err)
-{
-    int code = pqi_take_struct(own, sizeof *own, o, "PQR_TX", err);
-    if (code == PQR_OK &&
-        (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
-        code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
-    if (code == PQR_OK && own->deadline_ms < 0)
-        code = pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)own->deadline_ms);
-    if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
-        code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);
-    return code;
-}
-
 int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_error *err)
 {
     pqr_tx_options own;
@@ -229,7 +176,7 @@ int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_e
     if (code == PQR_OK)
         code = pqi_need(out, "out", err);
     if (code == PQR_OK)
-        code = take_tx_options(&own, options, err);
+        code = pqi_take_tx_options(&own, options, err);
     if (code == PQR_OK)
         code = pqi_gate_in(s->db, true, err);
     if (code != PQR_OK)
@@ -245,7 +192,7 @@ int pqr_exec(pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err)
     pqi_err_none(err);
     int code = pqi_need(tx, "the transaction", err);
     if (code == PQR_OK)
-        code = take_query(&own, q, err);
+        code = pqi_take_query(&own, q, err);
     if (code == PQR_OK)
         code = pqi_gate_in(tx->session->db, false, err);
     if (code != PQR_OK)
@@ -293,7 +240,7 @@ int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *wor
     if (code == PQR_OK && !work)
         code = pqi_err(err, PQR_E_USAGE, "work is NULL");
     if (code == PQR_OK)
-        code = take_tx_options(&own, options, err);
+        code = pqi_take_tx_options(&own, options, err);
     if (code == PQR_OK)
         code = pqi_gate_in(s->db, true, err);
     if (code != PQR_OK)

@@ -832,7 +832,7 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         hope_step(c, now);
     else if (c->state == PQI_CALL_PAUSE && (aborted(c) || now >= c->until_ns))
         pause_late(c);
-    else if (c->state == PQI_CALL_PAUSE)
+    else if (c->state == PQI_CALL_PAUSE && now >= c->pause_until_ns)
         place(c);
     while (c->state == PQI_CALL_PLACE) /* at first, and for each rerun that need not wait */
         place(c);

@@ -36,8 +36,7 @@ static void wake_loop(struct pqr_loop *l)
 /* A call's waiter was woken, by whatever thread. */
 static void on_woken(struct pqi_waiter *w)
 {
-    struct pqr_call *c = pqi_container(pqi_container(w, struct pqi_call, waiter), struct pqr_call,
-                                       call);
+    struct pqr_call *c = pqi_container(w, struct pqr_call, op.call.waiter);
     struct pqr_loop *l = c->loop;
     pthread_mutex_lock(&l->lock);
     if (!c->is_woken && !c->is_done) {
@@ -204,9 +203,9 @@ static void drive(struct pqr_loop *l, struct pqr_call *c, short revents)
     if (c->is_done)
         return;
     unwatch(l, &c->watch);
-    struct pqi_want want = pqi_call_step(&c->call, revents);
+    struct pqi_want want = pqi_call_step(&c->op.call, revents);
     if (want.done) {
-        pqi_call_ended(&c->call);
+        pqi_call_ended(&c->op.call);
         finish(l, c);
         return;
     }
@@ -281,7 +280,7 @@ void pqi_loop_submit(struct pqr_loop *l, struct pqr_call *c)
     c->loop = l;
     l->ncalls++;
     c->watch = (struct pqi_watch){.kind = PQI_WATCH_CALL, .fd = -1};
-    c->call.waiter.hook = on_woken;
+    c->op.call.waiter.hook = on_woken;
     pqi_list_init(&c->turn);
     pqi_list_append(&l->calls, &c->of_loop);
     drive(l, c, 0);
@@ -296,7 +295,7 @@ void pqi_loop_cancel(struct pqr_call *c)
 {
     if (c->is_done)
         return;
-    c->call.cancelled = true;
+    c->op.call.cancelled = true;
     drive(c->loop, c, 0);
     if (c->is_done && !c->loop->dispatching)
         wake_loop(c->loop);
@@ -471,7 +470,7 @@ void pqi_loop_close(struct pqr_loop *l)
     struct pqr *db = l->db;
     l->closing = true;
     for (struct pqi_link *at = l->calls.next; at != &l->calls; at = at->next)
-        pqi_container(at, struct pqr_call, of_loop)->call.cancelled = true;
+        pqi_container(at, struct pqr_call, of_loop)->op.call.cancelled = true;
     while (!pqi_list_empty(&l->calls)) {
         drive_all(l);
         pqi_loop_dispatch(l, 0);
@@ -480,4 +479,9 @@ void pqi_loop_close(struct pqr_loop *l)
     pqi_list_remove(&l->of_db);
     pthread_mutex_unlock(&db->gate_lock);
     free_loop(l, false);
+}
+
+void pqi_loop_orphan(struct pqr_loop *l)
+{
+    free_loop(l, true);
 }

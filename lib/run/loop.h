@@ -4,7 +4,7 @@
 #define PQI_LOOP_H
 
 #include "../base/heap.h"
-#include "call.h"
+#include "op.h"
 
 /* What a loop's epoll may tell of. */
 struct pqi_watch {
@@ -15,7 +15,7 @@ struct pqi_watch {
 
 /* A submitted call. What it is about lies around it (api/submit.c). */
 struct pqr_call {
-    struct pqi_call call;
+    struct pqi_op op;
     struct pqr_loop *loop;
     struct pqi_link of_loop; /* all in flight */
     struct pqi_link turn;    /* woken, or its callback is due */
@@ -59,6 +59,8 @@ int pqi_loop_dispatch(struct pqr_loop *l, int max);
 
 /* Ends every call in flight (their callbacks run), closes its lanes, frees it. */
 void pqi_loop_close(struct pqr_loop *l);
+/* In a child of fork(): frees it, speaks to nobody. */
+void pqi_loop_orphan(struct pqr_loop *l);
 
 /* Room for one more call; before its submission. false: no memory. */
 bool pqi_loop_has_room(struct pqr_loop *l);
