@@ -1313,7 +1313,7 @@ def up(args, command, top):
                   say=lambda line: print(line, file=sys.stderr, flush=True))
     if command:
         with fleet:
-            return run_command(command, {**os.environ, **fleet.env()})
+            return run_command(command, {**without(strangers()), **fleet.env()})
     print(fleet.folder, flush=True)
     print(f"use it:  eval \"$({sys.argv[0]} env --dir {fleet.folder})\"", file=sys.stderr)
     if args.detach or args.owner:
@@ -1329,6 +1329,15 @@ def up(args, command, top):
 
 def interrupt(*_):
     raise KeyboardInterrupt
+
+
+def strangers():
+    """The inherited variables that could lead an application to other servers than a fleet's."""
+    return [name for name in os.environ if name.startswith(("DATABASE_", "REDIS_URL"))]
+
+
+def without(names):
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def run_command(command, env):
@@ -1367,6 +1376,9 @@ def show_env(env, as_json):
     if as_json:
         print(json.dumps(env, indent=1))
         return
+    for name in strangers():
+        if name not in env:
+            print("unset", name)
     for name, value in env.items():
         print("export {}='{}'".format(name, value.replace("'", "'\\''")))
 

@@ -324,6 +324,7 @@ class AFileOfVariables(Case):
         self.assertEqual(("file's", "file"), self.read("DB_APPLICATION_NAME=file's", env=env))
         self.assertEqual(("environment's", "environment"), self.read("X=1", env=env))
         self.assertEqual(("pqrouter", "default"), self.read("DB_APPLICATION_NAME=", env=env))
+        self.assertEqual(("pqrouter", "default"), self.read("unset DB_APPLICATION_NAME", env=env))
 
     def test_what_the_fleet_prints_is_understood_before_and_after_the_command(self):
         with tempfile.NamedTemporaryFile("w") as f:
@@ -336,6 +337,7 @@ class AFileOfVariables(Case):
     def test_what_it_cannot_read_is_told_by_its_line_and_never_by_its_value(self):
         for text, said in [(f"A=1\nexport PASS {PLANTED}\n", "2: not of the form NAME=value"),
                            (f"1A={PLANTED}\n", "1: not of the form NAME=value"),
+                           (f"unset {PLANTED}\n", "1: unset takes one name"),
                            (f"A='{PLANTED}\n", "1: a quote is not closed"),
                            (f"A='b' {PLANTED}\n", "1: there is more after the value")]:
             with tempfile.NamedTemporaryFile("w") as f:
