@@ -600,6 +600,13 @@ class Query(AStampedFleet):
                                                   "constraint", "retry")))
         self.run_command("query", "acme", "begin", status=USAGE)
 
+    def test_a_parameter_too_few_is_refused_and_nothing_is_in_doubt(self):
+        error = self.run_json("query", "acme", "--write", "insert into note values ($1, $2)",
+                              status=FAILED)["error"]
+        self.assertEqual(("SQL", "08P01", "never"),
+                         tuple(error[k] for k in ("code", "sqlstate", "retry")))
+        self.assertNotIn("may have happened", self.said)
+
     def test_a_deadline_ends_it(self):
         begun = time.monotonic()
         error = self.run_json("query", "acme", "select pg_sleep(20)", "--deadline", "1500",
