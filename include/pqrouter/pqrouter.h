@@ -77,7 +77,9 @@ typedef enum pqr_retry {
 } pqr_retry;
 
 /* An error, whole. Its size is part of the ABI and never changes; unused bytes are zero.
- * Texts are cut to fit and always end with NUL. No text ever holds a password or a parameter. */
+ * Texts are cut to fit and always end with NUL. No text ever holds a password of the
+ * configuration's. The server's own sentence may quote a value, such as the parameter of
+ * `invalid input syntax for type integer: "x"`; its DETAIL, which quotes rows, is never passed on. */
 typedef struct pqr_error {
     int32_t code;        /* a pqr_code; PQR_OK after success */
     int32_t retry;       /* a pqr_retry */
