@@ -309,10 +309,10 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
 {
     const struct pqi_known *k = &node->known;
     pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
-    if (k->report.state == PQR_NODE_UNKNOWN)
-        pqi_buf_text(b, "was not reached yet");
-    else if (k->trouble.kind != PQI_TROUBLE_NONE)
+    if (k->trouble.kind != PQI_TROUBLE_NONE)
         pqi_buf_format(b, "(%s): %s", node->target->shown, k->trouble.text);
+    else if (k->report.state == PQR_NODE_UNKNOWN)
+        pqi_buf_text(b, "was not reached yet");
     else if (k->report.role == PQR_ROLE_PRIMARY && !is_primary(s, node->index))
         pqi_buf_text(b, "claims to be primary");
     else
@@ -326,6 +326,20 @@ static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pq
     err->shard = s->number;
     if (node)
         snprintf(err->node, sizeof err->node, "%s", node->target->name);
+}
+
+/* What all nodes that are in trouble were told; "": not the same. */
+static const char *common_sqlstate(const struct pqi_shard *s)
+{
+    const char *found = NULL;
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_trouble *t = &s->nodes[i].known.trouble;
+        if (t->kind != PQI_TROUBLE_NONE && strcmp(found ? found : t->sqlstate, t->sqlstate) != 0)
+            return "";
+        if (t->kind != PQI_TROUBLE_NONE)
+            found = t->sqlstate;
+    }
+    return found ? found : "";
 }
 
 /* Says why nobody serves the errand, node by node. */
@@ -351,6 +365,8 @@ static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_err
         pqi_err(err, all_down ? PQR_E_CONNECT : PQR_E_NO_PRIMARY,
                 "%s: no server may serve this read: %s", pqi_shard_called(s), pqi_buf_str(&b));
     put_where(err, s, NULL);
+    if (err)
+        snprintf(err->sqlstate, sizeof err->sqlstate, "%s", common_sqlstate(s));
     pqi_buf_free(&b);
     return err ? err->code : PQR_E_NO_PRIMARY;
 }

@@ -622,6 +622,24 @@ class Query(AStampedFleet):
         self.assertEqual("shard0/primary",
                          self.run_json("query", "-", "select 1", env=env)["source"])
 
+    def test_a_server_without_a_connection_left_is_told_as_that(self):
+        env = {k: v for k, v in databases("crowded").items() if "SHARD_" not in k}
+        fleet.sql("control/primary", "alter database crowded connection limit 0")
+        why = ("no connection is left: lower DB_CONNECTION_LIMIT, or raise max_connections "
+               "(or the role's limit)")
+        advice = ("see who holds them: select usename, application_name, count(*) from "
+                  "pg_stat_activity group by 1, 2")
+        for args in ([], ["--write"]):
+            error = self.run_json("query", "-", "select 1", "--deadline", "1500", *args, env=env,
+                                  status=FAILED)["error"]
+            self.assertIn(why, error["message"])
+            self.assertEqual(("53300", advice), (error["sqlstate"], error["advice"]))
+            self.assertIn(f"pqrouter: what to do: {advice}\n", self.said)
+        errors = [f for f in self.run_json("check", "--timeout", "1", env=env, status=FAILED)
+                  ["findings"] if f["level"] == "error"]
+        self.assertEqual([("unreachable", advice)], [(f["kind"], f["advice"]) for f in errors])
+        self.assertIn(why, errors[0]["text"])
+
     def test_a_wrong_password_is_told_as_that(self):
         env = fleet.env()
         env["DATABASE_SHARD_0_URL"] = with_login(env["DATABASE_SHARD_0_URL"], f"app:{PLANTED_IN_URL}")
