@@ -120,9 +120,10 @@ static bool rivals(const struct group *g, int node)
            !facts_same_server(&f->facts[node], voice_of(g));
 }
 
+/* Where nobody answers it has been said of each server why. */
 static void judge_primary(const struct group *g, struct findings *out)
 {
-    if (g->voice < 0 || !takes_writes(g->fleet, g->voice))
+    if (g->voice >= 0 && !takes_writes(g->fleet, g->voice))
         finding(out, IS_ERROR, "no_primary", g->name,
                 "wait for the failover to end, or correct its URLs",
                 "no server answers as its primary: it takes no writes");

@@ -285,8 +285,7 @@ class TheConfiguration(Case):
 
     def test_a_server_that_refuses_is_told_with_its_address_and_what_to_do(self):
         env = {"DATABASE_PRIMARY_URL": self.URL}
-        self.assertEqual({("error", "unreachable", "shard0/primary"),
-                          ("error", "no_primary", "shard0")}, self.findings(env=env))
+        self.assertEqual({("error", "unreachable", "shard0/primary")}, self.findings(env=env))
         self.run_command("query", "-", "select 1", "--deadline", "300", env=env, status=FAILED)
         self.assertRegex(self.said, r"^pqrouter: .*127\.0\.0\.1:1/app.*Connection refused.*\n"
                                     r"pqrouter: what to do: .*\n$")
@@ -693,6 +692,13 @@ class Check(AStampedFleet):
         self.assertIn("SQLSTATE 28P01", self.run_command("check", env={**env, "PQR_LOG": "trace"},
                                                          status=FAILED))
         self.assertIn("shard1/replica1 is down", self.said)
+
+    def test_where_no_server_answers_nothing_is_said_of_a_failover(self):
+        wrong = f"app:{PLANTED_IN_URL}"
+        env = {k: with_login(v, wrong) if k.startswith("DATABASE_SHARD_1_") else v
+               for k, v in fleet.env().items()}
+        self.assertEqual({("error", "login", f"shard1/{n}")
+                          for n in ("primary", "replica1", "replica2")}, self.findings(env=env))
 
     def test_a_wrong_stamp_is_found(self):
         env = {**fleet.env(), "DATABASE_FLEET_ID": "another"}
