@@ -5,6 +5,7 @@
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/slot.h"
 #include "../run/health.h"
 #include "../run/router.h"
 #include "../run/shard.h"
@@ -213,11 +214,23 @@ static void say(pqr_progress_fn *progress, void *arg, const char *format, ...)
         progress(arg, text);
 }
 
+static bool owns_slots(const char *text, int shard)
+{
+    struct pqi_map *map;
+    bool owns = true; /* a map that cannot be read is not what this is about */
+    if (pqi_map_parse(&map, text, NULL) != PQR_OK)
+        return owns;
+    owns = false;
+    for (int slot = 0; slot < PQI_SLOTS && !owns; slot++)
+        owns = map->owner[slot] == shard;
+    pqi_map_free(map);
+    return owns;
+}
+
 static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
                      pqr_progress_fn *progress, void *arg, pqr_error *err)
 {
-    bool fresh = f->version == 0;
-    int code = fresh ? first_map(f, db, err) : PQR_OK;
+    int code = f->version == 0 ? first_map(f, db, err) : PQR_OK;
     for (int i = 0; i < db->ngroups && code == PQR_OK; i++) {
         struct pqi_shard *s = &db->shards[i];
         if (f->stamped[i]) {
@@ -229,7 +242,9 @@ static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
         if (code == PQR_OK)
             say(progress, arg, "%s is stamped: fleet %s, map version %" PRId64 "%s", s->name, f->id,
                 f->version,
-                fresh || i >= db->nshards ? "" : "; it owns no slots until some are moved to it");
+                i >= db->nshards || owns_slots(f->map, s->number)
+                    ? ""
+                    : "; it owns no slots until some are moved to it");
         pqi_shard_look_again(s);
     }
     return code;

@@ -370,6 +370,18 @@ class Stamping(Case):
                           "control is stamped already"], [s.partition(":")[0] for s in steps])
         self.assertEqual(set(), self.findings(env=env, status=OK))
 
+    def test_init_goes_on_and_tells_who_owns_no_slots(self):
+        env = databases("resumed")
+        self.run_command("init", env=env)
+        fleet.sql("shard1/primary", "drop schema pqrouter cascade", database="resumed")
+        step = self.run_command("init", env=env).splitlines()[1]
+        self.assertRegex(step, r"^shard1 is stamped: fleet fleet-\w+, map version 1$")
+        env = databases("grown")
+        one = {k: v for k, v in env.items() if not k.startswith("DATABASE_SHARD_1")}
+        self.run_command("init", env={**one, "DATABASE_SHARD_COUNT": "1"})
+        self.assertRegex(self.run_command("init", env=env).splitlines()[1],
+                         r"^shard1 is stamped: .*; it owns no slots until some are moved to it$")
+
     def test_init_writes_nothing_when_a_database_is_of_another_fleet(self):
         env = databases("foreign_stamp")
         alone = {"DATABASE_PRIMARY_URL": env["DATABASE_SHARD_1_URL"], "DATABASE_FLEET_ID": "other"}
