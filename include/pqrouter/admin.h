@@ -75,7 +75,8 @@ PQR_API int pqr_init(pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, voi
                      pqr_error *err);
 
 /* The SQL that pqr_init would run on an unstamped fleet, for people who apply it themselves: calls
- * `line` once a shard with its whole text. Asks no server. Errors: CONFIG (needs
+ * `text` once a database with its whole SQL, which is of no use to another one; it begins with
+ * "-- shard0: ", "-- shard1: ", …, "-- control: ". Asks no server. Errors: CONFIG (needs
  * DATABASE_FLEET_ID), NOMEM. Since 0.1. */
 PQR_API int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err);
 

@@ -145,6 +145,10 @@ class WithoutServers(Case):
                  '--watch takes a number of seconds, such as 2.5, not "-1"'),
                 (["query", "acme", "select 1", "--deadline", "0"],
                  '--deadline takes a number of milliseconds, such as 500, not "0"'),
+                (["init", "--shard", "0"], "--shard and --control go with --sql"),
+                (["init", "--sql", "--shard", "x"], '--shard is a number from 0, not "x"'),
+                (["init", "--sql", "--shard", "0", "--control"],
+                 "--shard and --control are two databases: choose one"),
                 (["route"], "route takes TENANT: an argument is missing"),
                 (["route", "a", "b"], "route takes TENANT: an argument is too much"),
                 (["slot"], "slot takes TENANT…: an argument is missing"),
@@ -398,8 +402,12 @@ class Stamping(Case):
         self.expect_said("set DATABASE_FLEET_ID: the stamps of one fleet must carry the same id")
         env["DATABASE_FLEET_ID"] = "o'hara"
         texts = self.run_json("init", "--sql", env=env)["sql"]
-        self.assertEqual("".join(texts), self.run_command("init", "--sql", env=env))
-        for node, text in zip(("shard0/primary", "shard1/primary", "control/primary"), texts):
+        self.assertEqual("", self.run_command("init", "--sql", env=env, status=USAGE))
+        self.expect_said("the SQL of each database is its own: choose one by --shard N or --control",
+                         "see pqrouter init --help")
+        for node, args, text in zip(("shard0/primary", "shard1/primary", "control/primary"),
+                                    (["--shard", "0"], ["--shard", "1"], ["--control"]), texts):
+            self.assertEqual(text, self.run_command("init", "--sql", *args, env=env))
             fleet.sql(node, text, database="by_sql")
         self.assertTrue(eventually(lambda: self.run_json("check", env=env)["ok"]))
 
