@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const char *const state_names[] = {"unknown", "up", "suspect", "down"};
-static const char *const role_names[] = {"of unknown role", "primary", "replica"};
+static const char *const role_names[] = {"of unknown role", "a primary", "a replica"};
 
 /* Log records wait here until the lock is released. */
 struct news {
@@ -305,7 +305,9 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
     }
 }
 
-static void describe_node(const struct pqi_shard *s, const struct pqi_node *node, struct pqi_buf *b)
+/* `why` it does not serve a read; "": that is not the question. */
+static void describe_node(const struct pqi_shard *s, const struct pqi_node *node, const char *why,
+                          struct pqi_buf *b)
 {
     const struct pqi_known *k = &node->known;
     pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
@@ -316,7 +318,7 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
     else if (k->report.role == PQR_ROLE_PRIMARY && !is_primary(s, node->index))
         pqi_buf_text(b, "claims to be primary");
     else
-        pqi_buf_format(b, "is %s", role_names[k->report.role]);
+        pqi_buf_format(b, "is %s%s%s", role_names[k->report.role], *why ? ": " : "", why);
 }
 
 static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pqi_node *node)
@@ -343,12 +345,16 @@ static const char *common_sqlstate(const struct pqi_shard *s)
 }
 
 /* Says why nobody serves the errand, node by node. */
-static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_error *err)
+static int nobody(struct pqi_shard *s, const struct pqi_errand *e, pqr_error *err)
 {
     struct pqi_buf b = {0};
-    bool all_down = true;
+    struct pqi_candidate c[PQI_NODES_MAX];
+    bool all_down = true, read = !e->write && e->need.level != PQR_LEVEL_PRIMARY;
+    pqi_shard_candidates(s, c, e->tried);
     for (int i = 0; i < s->n; i++) {
-        describe_node(s, &s->nodes[i], &b);
+        char text[120];
+        enum pqi_why why = read ? pqi_judge(&c[i], &e->need) : PQI_WHY_OK;
+        describe_node(s, &s->nodes[i], pqi_why_text(why, &c[i], &e->need, text, sizeof text), &b);
         all_down &= s->nodes[i].known.report.state != PQR_NODE_UP;
     }
     bool doubt = s->follow.verdict == PQI_PRIMARY_DOUBT;

@@ -619,6 +619,19 @@ class Query(AStampedFleet):
                                                   "constraint", "retry")))
         self.run_command("query", "acme", "begin", status=USAGE)
 
+    def test_a_replica_that_cannot_be_measured_says_why(self):
+        def lag(node):
+            fleet.pause_replay(node)
+            fleet.sql("shard0/primary", "create temp table x ()")
+        with self.without(fleet.resume_replay, lag, "shard0/replica1"):
+            why = {n["node"]: n["why"] for n in self.run_json("topology")["nodes"]}
+            self.assertRegex(why["shard0/replica1"],
+                             r"^\d+ bytes behind, for longer than is remembered$")
+        with self.without(fleet.start, fleet.kill, "shard0/primary"):
+            self.run_command("query", "acme", "select 1", "--deadline", "1000", status=FAILED)
+            self.assertIn("shard0/replica1 is a replica: its lag is unknown while no primary answers",
+                          self.said)
+
     def test_a_parameter_too_few_is_refused_and_nothing_is_in_doubt(self):
         error = self.run_json("query", "acme", "--write", "insert into note values ($1, $2)",
                               status=FAILED)["error"]
