@@ -90,7 +90,8 @@ static const char about_urls[] =
     "- `target_session_attrs` (but `any`), `load_balance_hosts`, `replication` and\n"
     "  `pgbouncer=true` are refused, and so is an encoding that is not UTF8.\n"
     "- The other keywords of libpq 15 to 17 are handed on to it. With `service` the host must be\n"
-    "  named nevertheless, and port and `sslmode` are the URL's.\n"
+    "  named nevertheless, and port and `sslmode` are the URL's. `PGSERVICE`, which libpq would\n"
+    "  apply to every server, is a fault unless each URL names a service.\n"
     "- What frameworks keep in a URL for themselves, such as `pool` or `conn_max_age`, is ignored\n"
     "  with a warning; a parameter that nobody knows is a fault.\n";
 

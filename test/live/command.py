@@ -244,6 +244,14 @@ class TheConfiguration(Case):
         self.run_command("env", env={}, status=CONFIG)
         self.assertIn("pqrouter: no database configured", self.said)
 
+    def test_a_service_of_the_process_is_a_fault_unless_each_url_names_one(self):
+        env = {"DATABASE_PRIMARY_URL": self.URL, "PGSERVICE": "nope"}
+        self.run_command("env", env=env, status=CONFIG)
+        self.expect_said("PGSERVICE is set, and libpq would apply it to every server: unset it; a "
+                         "URL may name a service as its parameter")
+        env["DATABASE_PRIMARY_URL"] += "?service=mine"
+        self.run_command("env", env=env)
+
     def test_a_broken_url_never_shows_its_password(self):
         for url in (f"postgresql://app:{PLANTED}@h/d", f"host=h password={PLANTED}' dbname='d",
                     f"postgresql+psycopg2://app:{PLANTED}@h:x/d", f"jdbc:mysql://u:{PLANTED}@h/d",
