@@ -68,13 +68,14 @@ const char *advice_for(const pqr_error *err)
     }
 }
 
-void json_error(struct json *j, const char *name, const pqr_error *err)
+static void json_error_and(struct json *j, const char *name, const pqr_error *err,
+                           const char *advice)
 {
     static const char *const retries[] = {"never", "safe", "unknown"};
     json_object(j, name);
     json_text(j, "code", pqr_code_name(err->code));
     json_text(j, "message", err->message);
-    json_text(j, "advice", advice_for(err));
+    json_text(j, "advice", advice);
     json_text(j, "retry", retries[err->retry >= 0 && err->retry <= 2 ? err->retry : 0]);
     json_text(j, "sqlstate", err->sqlstate[0] ? err->sqlstate : NULL);
     json_text(j, "node", err->node[0] ? err->node : NULL);
@@ -86,28 +87,43 @@ void json_error(struct json *j, const char *name, const pqr_error *err)
     json_end_object(j);
 }
 
-int say_error_text(const pqr_error *err)
+void json_error(struct json *j, const char *name, const pqr_error *err)
+{
+    json_error_and(j, name, err, advice_for(err));
+}
+
+static int say_error_text_and(const pqr_error *err, const char *advice)
 {
     bool state = err->sqlstate[0] && !strstr(err->message, err->sqlstate);
     say("%s%s%s%s", err->message, state ? " (SQLSTATE " : "", state ? err->sqlstate : "",
         state ? ")" : "");
-    if (advice_for(err))
-        say("what to do: %s", advice_for(err));
+    if (advice)
+        say("what to do: %s", advice);
     return status_of(err->code);
 }
 
-int say_error(const struct cli *cli, const pqr_error *err)
+int say_error_text(const pqr_error *err)
+{
+    return say_error_text_and(err, advice_for(err));
+}
+
+int say_error_and(const struct cli *cli, const pqr_error *err, const char *advice)
 {
     if (err->code == PQR_E_CONFIG && pqr_config_faults(environment_list(cli->env), NULL, NULL) > 0)
         return say_faults(cli);
     if (cli->args.json) {
         struct json j = {stdout, false};
         json_object(&j, NULL);
-        json_error(&j, "error", err);
+        json_error_and(&j, "error", err, advice);
         json_end_object(&j);
         json_done(&j);
     }
-    return say_error_text(err);
+    return say_error_text_and(err, advice);
+}
+
+int say_error(const struct cli *cli, const pqr_error *err)
+{
+    return say_error_and(cli, err, advice_for(err));
 }
 
 /* ---- Faults of the configuration ------------------------------------------------------------ */

@@ -16,6 +16,9 @@ int say_usage(const struct command *command, const char *format, ...)
  * exit status. */
 int say_error(const struct cli *cli, const pqr_error *err);
 
+/* The same with an advice of one's own; NULL: none. */
+int say_error_and(const struct cli *cli, const pqr_error *err, const char *advice);
+
 /* The same on stderr alone. */
 int say_error_text(const pqr_error *err);
 

@@ -613,7 +613,20 @@ class Query(AStampedFleet):
         for sql, status in (("delete from note", FAILED), ("vacuum note", USAGE),
                             ("with x as (delete from note returning 1) select * from x", FAILED)):
             self.run_command("query", "acme", sql, status=status)
-            self.assertIn("pqrouter: what to do: run it with --write", self.said)
+            self.assertRegex(self.said, r"pqrouter: what to do: .*run it with --write, if it may")
+
+    def test_its_refusals_speak_of_the_command_and_both_forms_say_the_same(self):
+        slip = "mend it, if it is a slip; run it with --write, if it may change something"
+        for args, said, advice in ((["selec 1"], "selec is not a read", slip),
+                                   (["begin"], "BEGIN would", "use psql"),
+                                   (["--write", "set x = 1"], "SET would", "use psql"),
+                                   (["delete from note"], "cannot execute DELETE", "--write")):
+            error = self.run_json("query", "acme", *args,
+                                  status=FAILED if "delete" in args[0] else USAGE)["error"]
+            self.assertIn(said, error["message"])
+            self.assertIn(advice, error["advice"])
+            self.assertIn(f"what to do: {error['advice']}\n", self.said)
+            self.assertNotIn("pqr_", self.said + error["message"])
 
     def test_what_the_server_refuses_is_told_with_its_sqlstate(self):
         self.run_command("query", "acme", "--write", "insert into note values (7)")
