@@ -329,6 +329,26 @@ static int pin_in(struct pqi_shard *s, const void *tenant, size_t len, int shard
     return one_statement(s, deadline_ms, true, &q, NULL, err);
 }
 
+/* Has the shard this pin already, under that version of the map? */
+static int look_for_pin(struct pqi_shard *s, const void *tenant, size_t len, int shard,
+                        int64_t version, int64_t deadline_ms, bool *there, pqr_error *err)
+{
+    const pqr_param params[] = {PQR_BYTES(tenant, len), PQR_INT32(shard), PQR_INT64(version)};
+    const pqr_query q = {.size = sizeof q,
+                         .level = PQR_LEVEL_PRIMARY,
+                         .name = "read pin",
+                         .sql = "select 1 from pqrouter.pin p, pqrouter.stamp s"
+                                " where p.tenant = $1 and p.shard = $2 and s.map_version = $3",
+                         .params = params,
+                         .nparams = 3};
+    pqr_result *res = NULL;
+    struct pqi_value v;
+    int code = one_statement(s, deadline_ms, false, &q, &res, err);
+    *there = code == PQR_OK && pqi_result_value(res, 0, 0, &v);
+    pqi_result_unref(res);
+    return code;
+}
+
 int pqi_pin(struct pqr *db, const void *tenant, size_t len, int shard, int64_t timeout_ms,
             pqr_error *err)
 {
@@ -341,7 +361,10 @@ int pqi_pin(struct pqr *db, const void *tenant, size_t len, int shard, int64_t t
         if (!f.stamped[i])
             code = pqi_err(err, PQR_E_UNSTAMPED, "%s is not stamped: run pqrouter init first",
                            db->shards[i].name);
-    for (int i = 0; i < db->nshards && code == PQR_OK; i++) {
+    bool there = true; /* in all of them: then no new version is needed */
+    for (int i = 0; i < db->nshards && code == PQR_OK && there; i++)
+        code = look_for_pin(&db->shards[i], tenant, len, shard, f.version, timeout_ms, &there, err);
+    for (int i = 0; i < db->nshards && code == PQR_OK && !there; i++) {
         code = pin_in(&db->shards[i], tenant, len, shard, f.version + 1, timeout_ms, err);
         pqi_shard_look_again(&db->shards[i]);
     }

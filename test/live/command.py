@@ -432,6 +432,10 @@ class Stamping(Case):
                          r"\n decided by +\| a pin, in map version 2\n")
         self.assertEqual({"tenant": "acme", "shard": 1, "shard_before": 1, "rows_moved": False},
                          self.run_json("pin", "acme", "1", env=env))
+        self.assertEqual(2, self.run_json("route", "acme", env=env)["map_version"])
+        fleet.sql("shard1/primary", "delete from pqrouter.pin", database="pins")
+        self.run_command("pin", "acme", "1", env=env)
+        self.assertEqual(3, self.run_json("route", "acme", env=env)["map_version"])
         self.run_command("pin", "acme", "2", env=env, status=USAGE)
         self.expect_said("shard 2 is not configured: there are 2, from 0")
 
