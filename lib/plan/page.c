@@ -61,7 +61,7 @@ static void add_ignored(struct pqi_buf *to)
 static const char beginning[] =
     "# Options\n\n"
     "All are environment variables, read once when the router is opened. This page is printed from\n"
-    "`lib/plan/option.def` by `pqrouter options`.\n\n"
+    "`lib/plan/option.def` by `pqrouter docs options`.\n\n"
     "An empty value is none; blanks around one are ignored, with a warning. A duration is a number\n"
     "of seconds (`5`, `0.5`) or has a unit: `250ms`, `10s`, `2m`, `1h`. What is marked `_FILE` may\n"
     "also stand in a file: then `NAME_FILE` is the file's name, and `NAME` is not set. All faults\n"
