@@ -75,6 +75,8 @@ static const char about_urls[] =
     "socket's folder as `%2Fvar%2Frun%2Fpostgresql` or as the parameter `host`. `postgres://`,\n"
     "`pgsql://`, `jdbc:postgresql://` and a driver, as in `postgresql+psycopg2://`, are accepted\n"
     "too, and so is a keyword string: `host=… port=… dbname=… user=… password='…'`.\n\n"
+    "- Of a URL with several hosts the second server is called `shard0/primary.2` where the first is\n"
+    "  `shard0/primary`, the third `shard0/primary.3`; which is primary is found by asking.\n"
     "- In users, passwords, hosts and databases write `@` as `%40`, `/` as `%2F`, `?` as `%3F`, a\n"
     "  blank as `%20`, `%` as `%25`; libpq guesses where it finds them bare, pqrouter refuses. A\n"
     "  `+` in a parameter of a `jdbc:` URL is refused: Java reads it as a blank, libpq does not.\n"
