@@ -306,11 +306,11 @@ def become_run_user():
 
 def make_folder(folder):
     parent = os.path.dirname(folder)
+    if os.path.lexists(folder):         # in the end we remove it: it must be ours from the start
+        raise FleetError(f"{folder} exists already; name a folder that does not")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise FleetError(f"user {run_user()[0]} cannot write in {parent}; "
                          "choose another folder with --dir")
-    if os.path.lexists(folder):         # in the end we remove it: it must be ours from the start
-        raise FleetError(f"{folder} exists already; choose a new folder")
     os.umask(0o077)
     os.mkdir(folder)
     for name in ("data", "log", "socket"):
