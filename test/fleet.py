@@ -1296,8 +1296,8 @@ def main(argv):
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
     except (FleetError, OSError) as e:
         print(f"fleet.py: {e}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        return 128 + signal_of(e)
     return 1
 
 
@@ -1322,13 +1322,17 @@ def up(args, command, top):
         if fleet.wait() == 0:
             return 0
         raise FleetError("the fleet's keeper was killed; all is gone")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         fleet.down()
-        return 0
+        return 0 if signal_of(e) == signal.SIGINT else 128 + signal_of(e)
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+def interrupt(number, _):
+    raise KeyboardInterrupt(number)
+
+
+def signal_of(interruption):
+    return interruption.args[0] if interruption.args else signal.SIGINT
 
 
 def strangers():

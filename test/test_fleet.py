@@ -431,6 +431,18 @@ class WhenItEnds(unittest.TestCase, NothingStays):
             owner.send_signal(signal.SIGINT)
             self.assertEqual(0, owner.wait(GONE_S))
 
+    def test_a_signal_tells_itself_in_the_exit_status_during_the_start_and_after(self):
+        with self.in_foreground() as (owner, _):
+            owner.terminate()
+            self.assertEqual(143, owner.wait(GONE_S))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with subprocess.Popen(COMMAND + ["up"], stdout=subprocess.DEVNULL, text=True,
+                                  stderr=subprocess.PIPE) as owner:
+                owner.stderr.readline()     # the first step is done
+                owner.send_signal(number)
+                owner.stderr.read()
+                self.assertEqual(128 + number, owner.wait(GONE_S))
+
     def test_nothing_stays_after_down(self):
         with self.in_foreground() as (owner, fleet):
             self.assertEqual(0, command("down", "--dir", fleet.folder).returncode)
