@@ -78,7 +78,9 @@ typedef enum pqr_retry {
 } pqr_retry;
 
 /* An error, whole. Its size is part of the ABI and never changes; unused bytes are zero.
- * Texts are cut to fit and always end with NUL. No text ever holds a password or a parameter. */
+ * Texts are cut to fit and always end with NUL. No text ever holds a password of the
+ * configuration's. The server's own sentence may quote a value, such as the parameter of
+ * `invalid input syntax for type integer: "x"`; its DETAIL, which quotes rows, is never passed on. */
 typedef struct pqr_error {
     int32_t code;        /* a pqr_code; PQR_OK after success */
     int32_t retry;       /* a pqr_retry */
@@ -291,8 +293,9 @@ typedef struct pqr_query {
     size_t nparams;
     int32_t level;         /* pqr_read, read-only transactions: a pqr_level */
     int32_t binary_result; /* 1: values come in PostgreSQL's binary form */
-    int32_t alone;         /* pqr_write: 1 = nothing around it (VACUUM, CREATE INDEX CONCURRENTLY,
-                              CALL and DO that commit); its outcome is told by the server alone */
+    int32_t alone;         /* pqr_write: 1 = it commits by itself, in parts or early (VACUUM, CREATE
+                              INDEX CONCURRENTLY): unless refused, a failure is UNKNOWN, and it is
+                              never run again. CALL and DO are taken so by themselves */
     int32_t reserved;
     int64_t deadline_ms; /* 0: the session's; below: USAGE */
 } pqr_query;

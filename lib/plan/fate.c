@@ -27,7 +27,6 @@ static const struct row rows[] = {
     /* "Statement completion unknown": PostgreSQL itself never says so, proxies and kin do. */
     {"40003", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     {"08007", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
-    {"08P01", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     /* The session had sat idle too long, or in a failed block that was not ours to begin. */
     {"25P02", ANY, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
     {"25P03", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
@@ -46,9 +45,10 @@ static const struct row rows[] = {
     {"53", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
     {"54", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
     {"XX", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
-    /* Everything else that the server says as an ERROR is about the statement. */
+    /* Everything else that the server says as an ERROR is about the statement; also 08P01, which
+     * it says of parameters that are too many or too few. */
     {"", ERROR, {PQI_PERMANENT, true, PQI_RETURN, PQI_RETURN}},
-    /* 57P02, and whatever else the server ends a session with. */
+    /* 57P02, 08P01, and whatever else the server ends a session with. */
     {"", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
 };
 

@@ -117,7 +117,11 @@ const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
     case PQI_WHY_STAMP:
         return "its stamp is of another shard or fleet, or missing";
     case PQI_WHY_LAG_UNKNOWN:
-        return "its lag is not known yet";
+        if (c->lag.bytes < 0)
+            return "its lag is unknown while no primary answers or its timeline is not proven";
+        snprintf(buf, size, "%" PRId64 " bytes behind, for longer than is remembered",
+                 c->lag.bytes);
+        return buf;
     case PQI_WHY_LAG_BYTES:
         snprintf(buf, size, "lags %" PRId64 " bytes, more than %" PRId64, c->lag.bytes,
                  need->max_lag_bytes);

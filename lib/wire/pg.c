@@ -113,7 +113,9 @@ static const struct login_text login_texts[] = {
     {"28", PQI_TROUBLE_LOGIN, "login refused"},
     {"3D000", PQI_TROUBLE_LOGIN, "the database does not exist"},
     {"42501", PQI_TROUBLE_LOGIN, "the role may not connect to this database"},
-    {"53300", PQI_TROUBLE_FULL, "the server has no connection left (max_connections)"},
+    {"53300", PQI_TROUBLE_FULL,
+     "no connection is left: lower DB_CONNECTION_LIMIT, or raise max_connections (or the role's "
+     "limit)"},
     {"57P03", PQI_TROUBLE_NOT_NOW, "the server is starting up or shutting down"},
     {"", PQI_TROUBLE_LOST, "the server ended the login"},
 };
