@@ -376,6 +376,21 @@ static void a_late_error_in_a_segment_without_statements_is_nobody_s(void **stat
     all_is_answered();
 }
 
+static void a_late_error_is_the_statement_s_before_the_close_that_stands_last(void **state)
+{
+    (void)state;
+    a.id = ++ids;
+    run(&a, 0, false, false);
+    close_one();
+    own_sync(&a, 0, true);
+    answers_whole(R, &a, 0);
+    is_quiet(R);
+    is_quiet(PQI_EVENT_NULL);
+    answers(E, &a, 0);
+    syncs(&a, 0, false, PQI_END_DONE);
+    all_is_answered();
+}
+
 static void calls_alone_follow_one_another(void **state)
 {
     (void)state;
@@ -1322,6 +1337,7 @@ int main(void)
         TEST(such_an_error_stays_in_its_own_segment),
         TEST(a_null_before_the_sync_means_nothing),
         TEST(a_late_error_in_a_segment_without_statements_is_nobody_s),
+        TEST(a_late_error_is_the_statement_s_before_the_close_that_stands_last),
         TEST(calls_alone_follow_one_another),
         TEST(shared_calls_end_with_their_last_result_before_the_sync),
         TEST(who_failed_is_done_and_who_stood_behind_goes_again),
