@@ -334,6 +334,20 @@ static void a_freed_one_keeps_its_limit_and_can_be_used_again(void **state)
     is_new(use("b"), 1, 0);
 }
 
+static void the_last_number_is_given_once_and_none_after_it(void **state)
+{
+    (void)state;
+    use("a");
+    p.names = UINT32_MAX - 1;
+    is_new(use("b"), UINT32_MAX, 0);
+    for (int i = 0; i < 5; i++)
+        is_not_prepared(use("c"), 0);
+    is_known(use("a"), 1);
+    is_known(use("b"), UINT32_MAX);
+    pqi_prepared_forget(&p, 1);
+    is_not_prepared(use("a"), 0);
+}
+
 /* ---- Beside a plain model -------------------------------------------------------------------- */
 
 enum { MOST = 200 };
@@ -554,6 +568,7 @@ int main(void)
         TEST(all_can_be_forgotten),
         TEST(a_number_that_is_not_there_is_forgotten_already),
         TEST(a_freed_one_keeps_its_limit_and_can_be_used_again),
+        TEST(the_last_number_is_given_once_and_none_after_it),
         TEST(random_uses_go_as_the_model_says),
         TEST(so_they_do_when_memory_fails_now_and_then),
         TEST(many_statements_of_one_hash_are_told_apart),
