@@ -99,11 +99,11 @@ struct pqr {
     struct pqi_partings *partings;
 
     pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the taking of descriptors */
-    pthread_cond_t empty;
-    _Atomic int inside;    /* calls in flight */
-    _Atomic bool draining; /* nothing new begins; open transactions go on */
-    _Atomic bool closing;  /* nothing enters any more */
-    _Atomic bool aborting; /* every call ends now */
+    pthread_cond_t emptied;
+    bool empty;              /* nobody is inside, and nobody comes in any more */
+    _Atomic uint32_t inside; /* the gate's: calls in flight, and whether it is closed */
+    _Atomic bool draining;   /* nothing new begins; open transactions go on */
+    _Atomic bool aborting;   /* every call ends now */
     int abort_flag;        /* readable when it is so */
     struct pqi_link open_txs;
 
