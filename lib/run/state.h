@@ -104,7 +104,7 @@ struct pqr {
     _Atomic uint32_t inside; /* the gate's: calls in flight, and whether it is closed */
     _Atomic bool draining;   /* nothing new begins; open transactions go on */
     _Atomic bool aborting;   /* every call ends now */
-    int abort_flag;        /* readable when it is so */
+    int abort_flag;          /* readable when it is so */
     struct pqi_link open_txs;
 
     struct pqi_counters counters;
