@@ -29,7 +29,8 @@ typedef struct pqr_stats {
     uint64_t map_reloads;
 } pqr_stats;
 
-/* Writes the first `each` bytes (sizeof(pqr_stats)) of the counters. Errors: USAGE, FORKED.
+/* Writes the first `each` bytes (sizeof(pqr_stats)) of the counters. Errors: USAGE, FORKED,
+ * CLOSED.
  * Since 0.1. */
 PQR_API int pqr_stats_get(pqr *db, pqr_stats *out, size_t each);
 

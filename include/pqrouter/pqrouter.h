@@ -177,7 +177,8 @@ typedef enum pqr_node_state {
 typedef enum pqr_role { PQR_ROLE_UNKNOWN = 0, PQR_ROLE_PRIMARY = 1, PQR_ROLE_REPLICA = 2 } pqr_role;
 
 /* Tells of every server, without asking any: writes up to `cap` entries of `each` bytes
- * (sizeof(pqr_node_health)) and returns how many servers there are, or USAGE, FORKED.
+ * (sizeof(pqr_node_health)) and returns how many servers there are, or USAGE, FORKED,
+ * CLOSED.
  * `out` may be NULL with cap 0. Since 0.1. */
 PQR_API int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each);
 

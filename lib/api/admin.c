@@ -19,12 +19,16 @@ int pqr_stats_get(pqr *db, pqr_stats *out, size_t each)
 {
     if (!db || !out || each == 0)
         return PQR_E_USAGE;
+    int code = pqi_gate_look(db, false, NULL);
+    if (code != PQR_OK)
+        return code;
     pqr_stats now = {0};
 #define X(name) now.name = atomic_load_explicit(&db->counters.name, memory_order_relaxed);
     PQI_COUNTERS(X)
 #undef X
     memcpy(out, &now, each < sizeof now ? each : sizeof now);
-    return pqi_gate_pid(db, NULL);
+    pqi_gate_out(db);
+    return PQR_OK;
 }
 
 unsigned pqr_slot(const void *tenant, size_t len)
@@ -119,7 +123,13 @@ int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err)
     int code = pqi_need(db, "db", err);
     if (code == PQR_OK && !text)
         code = pqi_err(err, PQR_E_USAGE, "text is NULL");
-    return code == PQR_OK ? pqi_init_sql(db, text, arg, err) : code;
+    if (code == PQR_OK)
+        code = pqi_gate_look(db, true, err);
+    if (code != PQR_OK)
+        return code;
+    code = pqi_init_sql(db, text, arg, err);
+    pqi_gate_out(db);
+    return code;
 }
 
 int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms,
@@ -144,6 +154,8 @@ int pqr_settings(pqr *db, pqr_setting_fn *each, void *arg, pqr_error *err)
     int code = pqi_need(db, "db", err);
     if (code == PQR_OK && !each)
         code = pqi_err(err, PQR_E_USAGE, "each is NULL");
+    if (code == PQR_OK)
+        code = pqi_gate_look(db, false, err);
     if (code != PQR_OK)
         return code;
     struct pqi_setting *settings = NULL;
@@ -151,6 +163,7 @@ int pqr_settings(pqr *db, pqr_setting_fn *each, void *arg, pqr_error *err)
     for (size_t i = 0; i < n; i++)
         each(arg, settings[i].name, settings[i].value, settings[i].source);
     pqi_settings_free(settings, n);
+    pqi_gate_out(db);
     return n > 0 ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for the settings");
 }
 

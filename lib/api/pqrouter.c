@@ -50,8 +50,12 @@ int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each)
 {
     if (!db || (out && each == 0))
         return PQR_E_USAGE;
-    int code = pqi_gate_pid(db, NULL);
-    return code == PQR_OK ? pqi_router_health(db, out, cap, each) : code;
+    int code = pqi_gate_look(db, false, NULL);
+    if (code != PQR_OK)
+        return code;
+    int n = pqi_router_health(db, out, cap, each);
+    pqi_gate_out(db);
+    return n;
 }
 
 void pqr_close(pqr *db, int64_t drain_ms)
@@ -90,12 +94,14 @@ int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **
     if (code == PQR_OK)
         code = pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err);
     if (code == PQR_OK)
-        code = check_tenant(db, &own, err);
+        code = pqi_gate_look(db, true, err);
+    if (code != PQR_OK)
+        return code;
+    code = check_tenant(db, &own, err);
     if (code == PQR_OK)
-        code = pqi_gate_pid(db, err);
-    if (code == PQR_OK && atomic_load(&db->draining))
-        code = pqi_err(err, PQR_E_CLOSED, "the router is closing: no new sessions");
-    return code == PQR_OK ? pqi_session_open(db, &own, out, err) : code;
+        code = pqi_session_open(db, &own, out, err);
+    pqi_gate_out(db);
+    return code;
 }
 
 void pqr_session_close(pqr_session *s)

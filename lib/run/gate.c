@@ -6,7 +6,10 @@
 #include "opener.h"
 #include "parting.h"
 
+#include <time.h>
 #include <unistd.h>
+
+#define CLOSED UINT32_C(0x80000000) /* in `inside`, beside the count */
 
 int pqi_gate_pid(const struct pqr *db, pqr_error *err)
 {
@@ -59,26 +62,56 @@ static bool begin(struct pqr *db)
     return begun;
 }
 
-int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
+int pqi_gate_look(struct pqr *db, bool begins, pqr_error *err)
 {
     int code = pqi_gate_pid(db, err);
     if (code != PQR_OK)
         return code;
-    atomic_fetch_add(&db->inside, 1);
-    if (atomic_load(&db->closing) || (begins && atomic_load(&db->draining)))
-        code = pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
-    else if (!atomic_load(&db->begun) && !begin(db))
-        code = pqi_err(err, PQR_E_NOMEM, "no descriptors for the router: raise ulimit -n");
-    if (code != PQR_OK)
-        pqi_gate_out(db);
-    return code;
+    uint32_t before = atomic_fetch_add(&db->inside, 1);
+    if (!(before & CLOSED) && !(begins && atomic_load(&db->draining)))
+        return PQR_OK;
+    pqi_gate_out(db);
+    return pqi_err(err, PQR_E_CLOSED, "the router is closing: no new calls");
 }
 
+int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
+{
+    int code = pqi_gate_look(db, begins, err);
+    if (code != PQR_OK || atomic_load(&db->begun) || begin(db))
+        return code;
+    pqi_gate_out(db);
+    return pqi_err(err, PQR_E_NOMEM, "no descriptors for the router: raise ulimit -n");
+}
+
+/* Whoever is not the last one out of a closed gate touches nothing after the count: the others may
+ * be gone too by then, and the router freed. The last one is waited for. */
 void pqi_gate_out(struct pqr *db)
 {
-    if (atomic_fetch_sub(&db->inside, 1) != 1 || !atomic_load(&db->closing))
+    if (atomic_fetch_sub(&db->inside, 1) != (CLOSED | 1))
         return;
     pthread_mutex_lock(&db->gate_lock);
-    pthread_cond_broadcast(&db->empty);
+    db->empty = true;
+    pthread_cond_broadcast(&db->emptied);
     pthread_mutex_unlock(&db->gate_lock);
+}
+
+void pqi_gate_close(struct pqr *db)
+{
+    atomic_fetch_add(&db->inside, 1); /* so that there is a last one in any case: this one */
+    atomic_fetch_or(&db->inside, CLOSED);
+    pqi_gate_out(db);
+}
+
+bool pqi_gate_wait_empty(struct pqr *db, int64_t until_ns)
+{
+    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
+                         .tv_nsec = (long)(until_ns % 1000000000)};
+    pthread_mutex_lock(&db->gate_lock);
+    int status = 0;
+    while (!db->empty && status == 0)
+        status = until_ns == PQI_FOREVER ? pthread_cond_wait(&db->emptied, &db->gate_lock)
+                                         : pthread_cond_timedwait(&db->emptied, &db->gate_lock, &t);
+    bool empty = db->empty;
+    pthread_mutex_unlock(&db->gate_lock);
+    return empty;
 }

@@ -24,12 +24,13 @@ struct pqi_pool {
     int slots; /* taken: opening, in use, idle, parting, or kept for the monitor */
     int nidle;
     int nwaiting;
-    struct pqi_link idle;        /* the one used last comes last, and is used first */
-    struct pqi_link waiting;     /* tickets, first come first served */
-    bool monitor_waits;          /* only where the monitor has no connection of its own */
-    bool monitor_turn;           /* what is free now is kept for it */
-    const int *monitor_flag;     /* how to wake it */
-    _Atomic uint64_t generation; /* connections born before are not used again */
+    struct pqi_link idle;          /* the one used last comes last, and is used first */
+    struct pqi_link waiting;       /* tickets, first come first served */
+    bool monitor_waits;            /* only where the monitor has no connection of its own */
+    bool monitor_turn;             /* what is free now is kept for it */
+    const int *monitor_flag;       /* how to wake it */
+    _Atomic uint64_t generation;   /* connections born before are not used again */
+    _Atomic int64_t full_since_ns; /* all are in use, and none came back since; 0: not so */
     bool closed;
 };
 
@@ -61,6 +62,10 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns);
 
 /* A connection is gone at the server, or was never made: its slot goes to the first who waits. */
 void pqi_pool_release(struct pqi_pool *p);
+
+/* How long all its connections have been in use with none coming back; 0: there is one to be had.
+ * Takes no lock. */
+int64_t pqi_pool_full_ms(const struct pqi_pool *p);
 
 /* Takes out one idle connection that has been idle since before `idle_ns`, or was born before
  * `born_ns` or in an older generation; NULL: none. */

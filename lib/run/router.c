@@ -81,7 +81,7 @@ static void init_locks(struct pqr *db)
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&db->empty, &attr);
+    pthread_cond_init(&db->emptied, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&db->gate_lock, NULL);
     pthread_mutex_init(&db->map_lock, NULL);
@@ -158,22 +158,10 @@ void pqi_router_unref(struct pqr *db)
     pqi_flag_close(db->abort_flag);
     pqi_flag_close(db->monitor_flag);
     pqi_options_free(db->options);
-    pthread_cond_destroy(&db->empty);
+    pthread_cond_destroy(&db->emptied);
     pthread_mutex_destroy(&db->gate_lock);
     pthread_mutex_destroy(&db->map_lock);
     pqi_mem_free(db);
-}
-
-static void wait_until_empty(struct pqr *db, int64_t until_ns)
-{
-    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
-                         .tv_nsec = (long)(until_ns % 1000000000)};
-    pthread_mutex_lock(&db->gate_lock);
-    int status = 0;
-    while (atomic_load(&db->inside) > 0 && status == 0)
-        status = until_ns == PQI_FOREVER ? pthread_cond_wait(&db->empty, &db->gate_lock)
-                                         : pthread_cond_timedwait(&db->empty, &db->gate_lock, &t);
-    pthread_mutex_unlock(&db->gate_lock);
 }
 
 /* Transactions in the application's hands count as in flight too: they end by its own calls. */
@@ -233,10 +221,10 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
     int64_t until = pqi_after_ms(pqi_now_ns(), drain_ms > 0 ? drain_ms : 0);
     atomic_store(&db->draining, true);
     wait_for_transactions(db, until);
-    atomic_store(&db->closing, true);
-    wait_until_empty(db, until);
+    pqi_gate_close(db);
+    pqi_gate_wait_empty(db, until);
     abort_calls(db);
-    wait_until_empty(db, PQI_FOREVER);
+    pqi_gate_wait_empty(db, PQI_FOREVER);
     pqi_monitor_stop(db->monitor);
     pqi_group_free(&db->threads, false);
     pqi_partings_end(db->partings);

@@ -302,6 +302,7 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
             .lag = measured_lag(s, k),
             .timeline = proven_timeline(s, k),
             .replayed = k->lsn,
+            .full_ms = pqi_pool_full_ms(&s->nodes[i].pool),
         };
     }
 }

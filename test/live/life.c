@@ -507,6 +507,50 @@ static void closing_waits_for_open_transactions(void **state)
     assert_int_equal(ask_number(P, "select count(*) from life where body = 'drained'"), 1);
 }
 
+static void no_setting(void *arg, const char *name, const char *value, const char *source)
+{
+    (void)arg, (void)name, (void)value, (void)source;
+}
+
+/* Looks until there is nothing to see any more. NULL: something else came than OK and CLOSED. */
+static void *look_on(void *arg)
+{
+    pqr *db = arg;
+    for (;;) {
+        pqr_node_health h[2];
+        pqr_stats stats;
+        int ready = pqr_ready(db, 1000, &live_error);
+        int settings = pqr_settings(db, no_setting, NULL, &live_error);
+        int counted = pqr_stats_get(db, &stats, sizeof stats);
+        int nodes = pqr_health(db, h, 2, sizeof *h);
+        if (nodes == PQR_E_CLOSED)
+            return arg;
+        if (nodes != 2 || (ready && ready != PQR_E_CLOSED) ||
+            (settings && settings != PQR_E_CLOSED) || (counted && counted != PQR_E_CLOSED))
+            return NULL;
+    }
+}
+
+static void who_looks_while_it_closes_is_told_that_it_is_closed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+        pqr_session *s = live_session(db, "acme"); /* the handle lives as long */
+        pthread_t t[4];
+        for (int j = 0; j < 4; j++)
+            pthread_create(&t[j], NULL, look_on, db);
+        live_sleep_ms(20);
+        pqr_close(db, 1000);
+        for (int j = 0; j < 4; j++) {
+            void *right;
+            pthread_join(t[j], &right);
+            assert_non_null(right);
+        }
+        pqr_session_close(s);
+    }
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static void idle_connections_are_closed_after_their_time(void **state)
@@ -653,6 +697,7 @@ int main(void)
         cmocka_unit_test(closing_cuts_off_what_takes_too_long_honestly),
         cmocka_unit_test(after_closing_everything_answers_closed),
         cmocka_unit_test(closing_waits_for_open_transactions),
+        cmocka_unit_test(who_looks_while_it_closes_is_told_that_it_is_closed),
         cmocka_unit_test(idle_connections_are_closed_after_their_time),
         cmocka_unit_test(connections_are_retired_by_age),
         cmocka_unit_test(slow_statements_are_told),

@@ -348,6 +348,60 @@ static void a_read_that_writes_fails_on_every_node(void **state)
     }
 }
 
+/* ---- Full replicas --------------------------------------------------------------------------- */
+
+/* A read-only transaction, which holds a connection; on which node. */
+static pqr_tx *hold(pqr_session *s, int *node)
+{
+    pqr_tx *tx;
+    pqr_result *r;
+    OK(pqr_begin(s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_ANY), &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), &r, &live_error));
+    *node = index_of(pqr_source(r));
+    pqr_result_free(r);
+    return tx;
+}
+
+/* Two connections to each server, beside the monitor's. */
+static void a_replica_without_a_free_connection_is_passed_over(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_CONNECTION_LIMIT=3", "DB_POOL_TIMEOUT=200ms");
+    EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
+    pqr_session *s = live_session(db, "acme"), *stays = live_session(db, "acme");
+    const pqr_query *one = PQR_QUERY(.sql = "select 1");
+    const pqr_query *any = PQR_QUERY(.sql = "select 1", .level = PQR_LEVEL_ANY);
+    pqr_result *r;
+    pqr_tx *tx[4];
+    int node[4];
+    OK(pqr_read(stays, one, &r, &live_error));
+    int full = index_of(pqr_source(r)), other = 3 - full;
+    pqr_result_free(r);
+    for (int i = 0; i < 4; i++)
+        tx[i] = hold(s, &node[i]);
+    FAILS(PQR_E_POOL_TIMEOUT, pqr_read(s, any, NULL, &live_error)); /* all are held: it waits */
+    for (int i = 0; i < 4; i++)
+        if (node[i] == other)
+            pqr_rollback(tx[i]);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(index_of(served_by(db, "acme", PQR_LEVEL_ANY)), other);
+        assert_int_equal(index_of(served_by(db, "acme", PQR_LEVEL_SESSION)), other);
+    }
+    FAILS(PQR_E_POOL_TIMEOUT,
+          pqr_read(stays, one, NULL, &live_error)); /* it does not go elsewhere */
+    for (int i = 0; i < 4; i++)
+        if (node[i] == full)
+            pqr_rollback(tx[i]);
+    int at_full = 0;
+    for (int i = 0; i < 6; i++)
+        at_full += index_of(served_by(db, "acme", PQR_LEVEL_ANY)) == full;
+    assert_int_equal(at_full, 3); /* the deal goes on */
+    OK(pqr_read(stays, one, NULL, &live_error));
+    pqr_session_close(stays);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 /* ---- Lag ------------------------------------------------------------------------------------ */
 
 static void write_a_bit(void)
@@ -573,6 +627,7 @@ int main(void)
         cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
         cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
+        cmocka_unit_test(a_replica_without_a_free_connection_is_passed_over),
         cmocka_unit_test(a_replica_with_replay_paused_is_left_out_and_comes_back),
         cmocka_unit_test(a_replica_that_lags_by_bytes_is_left_out),
         cmocka_unit_test(a_replica_whose_receiver_is_cut_ages_out_and_comes_back),

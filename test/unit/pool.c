@@ -127,6 +127,7 @@ static void counts(int slots, int idle, int waiting)
                  pool.nwaiting, slots, idle, waiting);
     assert_int_equal(nidle, idle);
     assert_int_equal(nwaiting, waiting);
+    assert_int_equal(pool.full_since_ns > 0, idle == 0 && slots >= pool.limit);
 }
 
 /* ---- Taking and putting ---------------------------------------------------------------------- */
@@ -185,6 +186,37 @@ static void a_slot_that_is_released_can_be_taken_again(void **state)
         pqi_pool_release(&pool);
         counts(0, 0, 0);
     }
+}
+
+/* Since when there is nothing to have. */
+static void it_is_full_from_when_the_last_one_came_back(void **state)
+{
+    (void)state;
+    enum { LONG_AGO = 1 };
+    open_pool(2, PLENTY, false);
+    assert_int_equal(pqi_pool_full_ms(&pool), 0);
+    take_all(2);
+    assert_true(pool.full_since_ns > LONG_AGO);
+    pool.full_since_ns = LONG_AGO;
+    wait_for(0);
+    assert_int_equal(pqi_pool_leave(&pool, &caller[0].ticket), false);
+    wait_for(0); /* who waits changes nothing */
+    assert_int_equal(pool.full_since_ns, LONG_AGO);
+    assert_true(pqi_pool_full_ms(&pool) > 0);
+    assert_true(put(3)); /* it goes to who waits; but something moves there */
+    has_got(0, &conn[3]);
+    assert_true(pool.full_since_ns > LONG_AGO);
+    pool.full_since_ns = LONG_AGO;
+    wait_for(1);
+    pqi_pool_release(&pool);
+    has_got(1, NULL);
+    assert_true(pool.full_since_ns > LONG_AGO);
+    pqi_pool_release(&pool);
+    assert_int_equal(pool.full_since_ns, 0);
+    assert_int_equal(take(0), PQI_TAKE_SLOT);
+    assert_true(pool.full_since_ns > 0);
+    assert_true(put(3));
+    assert_int_equal(pqi_pool_full_ms(&pool), 0);
 }
 
 /* ---- Waiting --------------------------------------------------------------------------------- */
@@ -984,6 +1016,7 @@ int main(void)
         TEST(the_connection_used_last_is_used_first),
         TEST(a_connection_that_comes_back_knows_since_when_it_is_idle),
         TEST(a_slot_that_is_released_can_be_taken_again),
+        TEST(it_is_full_from_when_the_last_one_came_back),
         TEST(who_came_first_is_served_first_with_what_comes_first),
         TEST(who_leaves_the_queue_is_passed_over),
         TEST(who_leaves_too_late_has_got_it),
