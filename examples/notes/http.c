@@ -53,7 +53,8 @@ static void reply_error(struct request *r, int code, struct reply *reply)
     json_decref(reply->body);
     reply->body = json_pack("{s:s, s:s*}", "error", status.word, "field", field);
     reply->http = status.http;
-    snprintf(reply->served_by, sizeof reply->served_by, "%s", r->err.node);
+    if (code != UNAUTHORIZED) /* who was asked would tell whether there is such an account */
+        snprintf(reply->served_by, sizeof reply->served_by, "%s", r->err.node);
     note_failure(r, code, status);
 }
 
@@ -78,10 +79,10 @@ static void add_headers(struct MHD_Response *response, const struct reply *reply
 static enum MHD_Result send_reply(struct http *h, struct MHD_Connection *c, struct reply *reply)
 {
     char *text = reply->http == 204 ? strdup("") : json_dumps(reply->body, JSON_COMPACT);
-    struct MHD_Response *response = text ? MHD_create_response_from_buffer(strlen(text), text,
-                                                                           MHD_RESPMEM_MUST_FREE)
-                                         : NULL;
+    struct MHD_Response *response = NULL;
     enum MHD_Result queued = MHD_NO; /* closes the connection */
+    if (text)
+        response = MHD_create_response_from_buffer_with_free_callback(strlen(text), text, free);
     if (response) {
         add_headers(response, reply, atomic_load(&h->app->stopping));
         queued = MHD_queue_response(c, (unsigned)reply->http, response);
@@ -195,9 +196,10 @@ unsigned http_port(const struct http *h)
 static void refuse_connections(int listener)
 {
     struct sock_filter drop_syn[] = {
-        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),                       /* the flags of TCP */
-        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, TH_SYN, 0, 1),           /* */
-        BPF_STMT(BPF_RET | BPF_K, 0), BPF_STMT(BPF_RET | BPF_K, ~0u), /* drop it; keep it */
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),             /* the flags of TCP: */
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, TH_SYN, 0, 1), /* is SYN among them? */
+        BPF_STMT(BPF_RET | BPF_K, 0),                       /* then nothing of it is taken, */
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),              /* else all */
     };
     struct sock_fprog program = {.len = 4, .filter = drop_syn};
     if (setsockopt(listener, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) != 0)
@@ -236,8 +238,8 @@ struct tally http_stop(struct http *h, int64_t grace_ms)
     refuse_connections(listener);
     while (waited < SETTLE_MS || (!backlog_empty(listener) && waited < STOP_MAX_MS))
         tick(&waited);
-    MHD_quiesce_daemon(h->daemon); /* the listener is ours now */
-    close(listener);
+    if (MHD_quiesce_daemon(h->daemon) == listener)
+        close(listener); /* it is ours now */
     /* A client that goes on is told with its next answer that it was the last one. Who says
      * nothing for the grace period is idle. */
     for (waited = 0; !no_connections(h) && waited < grace_ms;)

@@ -43,7 +43,7 @@ static json_t *time_of(const pqr_result *res, size_t row, size_t column)
     return json_string(text);
 }
 
-static json_t *value_of(const pqr_result *res, size_t row, size_t column, int kind)
+static json_t *value_of(const pqr_result *res, size_t row, size_t column, enum kind kind)
 {
     if (pqr_is_null(res, row, column))
         return json_null();
@@ -54,6 +54,7 @@ static json_t *value_of(const pqr_result *res, size_t row, size_t column, int ki
         return json_integer(pqr_int64(res, row, column));
     case MEMBER_TRUTH:
         return json_boolean(pqr_bool(res, row, column));
+    case MEMBER_TEXT:
     default:
         return json_stringn(pqr_text(res, row, column), pqr_length(res, row, column));
     }

@@ -17,10 +17,12 @@ struct field {
 /* PQR_OK; INVALID: what is needed is not there, or one is not a text (or null, if not needed). */
 int json_texts(const json_t *object, const struct field *fields, size_t n, struct request *r);
 
+enum kind { MEMBER_TEXT, MEMBER_TIME, MEMBER_NUMBER, MEMBER_TRUTH };
+
 /* A member of a reply, from the result's column of that name. */
 struct member {
     const char *name;
-    enum { MEMBER_TEXT, MEMBER_TIME, MEMBER_NUMBER, MEMBER_TRUTH } kind;
+    enum kind kind;
 };
 
 /* A row as an object, and all rows (at most `max`) as an array: those members that the result has

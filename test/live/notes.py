@@ -1,6 +1,6 @@
 #!/usr/bin/python3
-"""The example examples/notes, driven by HTTP clients, on a fleet of its own: each path, each error's
-status, pages, tenants that must not meet, servers that fail, and an end that loses no request.
+"""The service examples/notes, asked by HTTP clients, on a fleet of its own: each path, each
+error's status, pages, tenants that must not meet, servers that fail, and an end that loses nothing.
 
 The server is $NOTES, the command $PQROUTER."""
 
@@ -39,8 +39,8 @@ BODY_MAX = 256 * 1024
 
 # All that an error's body may say. Nothing of the database is among it.
 WORDS = {"malformed", "unauthorized", "missing", "no_route", "wrong_method", "too_large", "invalid",
-         "conflict", "unknown_reference", "repeated", "overloaded", "unavailable", "unknown_outcome",
-         "internal"}
+         "conflict", "unknown_reference", "repeated", "overloaded", "unavailable",
+         "unknown_outcome", "internal"}
 FIELDS = {"email", "password", "slug", "title", "body", "parent", "notes", "limit", "cursor"}
 
 fleet = None                        # one for all; a test leaves every server as it found it
@@ -66,7 +66,8 @@ def end_well():
 
 def clean_env(**more):
     ours = ("DATABASE_", "DB_", "PQR_", "PG", "REDIS_")
-    return {**{k: v for k, v in os.environ.items() if not k.startswith(ours)}, **fleet.env(), **more}
+    rest = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+    return {**rest, **fleet.env(), **more}
 
 
 def run(*command):
@@ -227,7 +228,8 @@ def locked(note):
         if psql.poll() is None:
             psql.communicate("rollback;\n", timeout=PATIENCE_S)
     try:
-        psql.stdin.write(f"begin; select 'locked' from notes.note where id = '{note}' for update;\n")
+        psql.stdin.write(f"begin; select 'locked' from notes.note where id = '{note}' "
+                         "for update;\n")
         assert psql.stdout.readline() == "locked\n"
         yield release
     finally:
@@ -282,7 +284,7 @@ class Accounts(Case):
         unknown = t.log_in("nobody@example.com", PASSWORD)
         for answer in (wrong, unknown, t.log_in("ann@example.com", "x" * 1000)):
             self.expect(401, "unauthorized", None, answer)
-        self.assertEqual(wrong.body, unknown.body)
+        self.assertEqual((wrong.body, wrong.served_by), (unknown.body, unknown.served_by))
 
     def test_the_database_has_neither_the_password_nor_the_token(self):
         t = Tenant(new_tenant())
@@ -420,7 +422,8 @@ class Notes(Case):
 
     def test_a_body_without_an_end_is_hung_up_on(self):
         with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as s:
-            s.sendall(b"POST /t/a/notes HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000000000\r\n\r\n")
+            s.sendall(b"POST /t/a/notes HTTP/1.1\r\nHost: x\r\n"
+                      b"Content-Length: 1000000000000\r\n\r\n")
             with self.assertRaises(OSError):
                 for _ in range(1000):
                     s.sendall(b"x" * 65536)
@@ -521,8 +524,8 @@ class Notes(Case):
         t.put(3)
         cursor = t.list(limit=1).body["next"]
         self.assertRegex(cursor, r"^[\w-]{43}$")
-        bad = ["", "x", cursor[:-1], cursor + "A", cursor + "=", "A" * 43, "é" * 43, cursor.swapcase(),
-               "-" * 43, cursor[:20] + "/" + cursor[21:]]
+        bad = ["", "x", cursor[:-1], cursor + "A", cursor + "=", "A" * 43, "é" * 43, "-" * 43,
+               cursor.swapcase(), cursor[:20] + "/" + cursor[21:]]
         bad += [cursor[:i] + chr(ord(c) ^ 1) + cursor[i + 1:] for i, c in enumerate(cursor)]
         for text in bad:
             self.expect(400, "malformed", "cursor", t.list(limit=1, cursor=text))
@@ -583,8 +586,9 @@ class Notes(Case):
         self.expect(404, "missing", None, t.ask("PATCH", f"/notes/{note}", {"title": "x"}))
         self.expect(404, "missing", None, t.ask("DELETE", f"/notes/{note}"))
         self.assertEqual(([], [], 0), (t.slugs(), t.slugs(q="fox"), t.count()))
-        self.assertEqual(t.account, fleet.sql("shard0/primary", f"select deleted_by from notes.note "
-                         f"where id = '{note}' and deleted_at is not null"))
+        self.assertEqual(t.account, fleet.sql(
+            "shard0/primary", "select deleted_by from notes.note "
+                              f"where id = '{note}' and deleted_at is not null"))
 
     def test_a_deleted_note_gives_its_slug_free_and_gets_it_back_only_if_it_is(self):
         t = self.t
@@ -732,7 +736,8 @@ class Faults(Case):
         note = t.note("one")
 
         def replica_has_it():
-            return fleet.sql("shard0/replica1", f"select 1 from notes.note where id = '{note}'") == "1"
+            return fleet.sql("shard0/replica1",
+                             f"select 1 from notes.note where id = '{note}'") == "1"
         self.assertTrue(eventually(replica_has_it))
         fleet.kill("shard0/primary")
         try:
