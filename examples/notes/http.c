@@ -15,10 +15,10 @@
 #include <unistd.h>
 
 enum {
-    CONNECTIONS = 256,
+    CONNECTIONS = 1000, /* one more is closed at once: many less are overload to the databases */
     IDLE_S = 30,
     UNREAD_MAX = 4 * 1024 * 1024, /* of a body that is too long: beyond it, hang up */
-    SETTLE_MS = 200,              /* handshakes under way when the server stops */
+    SETTLE_MS = 200,              /* for what is on its way in when the server stops */
     STOP_MAX_MS = 60000,          /* after it, a client that does not read its answer is left */
     TICK_MS = 5,
 };
@@ -242,7 +242,7 @@ struct tally http_stop(struct http *h, int64_t grace_ms)
         close(listener); /* it is ours now */
     /* A client that goes on is told with its next answer that it was the last one. Who says
      * nothing for the grace period is idle. */
-    for (waited = 0; !no_connections(h) && waited < grace_ms;)
+    for (waited = 0; waited < SETTLE_MS || (!no_connections(h) && waited < grace_ms);)
         tick(&waited);
     for (waited = 0; !idle(h) && waited < STOP_MAX_MS;)
         tick(&waited);

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG };
 enum { MIGRATE_MS = 30000, DRAIN_MS = 5000 };
@@ -95,6 +96,17 @@ static bool read_options(int argc, char **argv, struct settings *s)
 
 /* ---- Serving -------------------------------------------------------------------------------- */
 
+/* A descriptor for each client and each connection to a database: more than shells allow, and less
+ * than they could. */
+static void allow_descriptors(void)
+{
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &files);
+    }
+}
+
 /* Blocked in every thread, and taken by main: no handler interrupts anything. */
 static void block_signals(sigset_t *ends)
 {
@@ -134,6 +146,7 @@ static int run(pqr *db, const struct settings *s)
         fprintf(stderr, "notes: this libcrypt has no yescrypt, or there is no memory for it\n");
         return EXIT_FAILED;
     }
+    allow_descriptors();
     block_signals(&ends);
     pqr_ready(db, 0, NULL); /* does not wait: only, every shard is looked at from now on */
     int status = serve_until(&ends, &app, s);

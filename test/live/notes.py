@@ -882,7 +882,7 @@ class Ending(Case):
                 "shard0/primary", f"select count(*) from notes.note where tenant = '{t.name}'"))
 
     def test_a_request_that_is_under_way_is_answered_and_its_connection_closed(self):
-        s = self.server("--deadline", "60000", "--grace", "60000")
+        s = self.server("--deadline", "60000", "--grace", "0")
         t = Tenant(new_tenant(), on=s)
         note = t.note()
         with ThreadPoolExecutor(1) as pool, locked(note) as release:
@@ -912,6 +912,29 @@ class Ending(Case):
         connection.send(body[10:])
         self.assertEqual(201, Answer(connection.getresponse()).status)
         self.assertEqual((0, 3, 3), s.end())
+
+    def test_who_still_waits_to_be_let_in_is_answered_too(self):
+        s = self.server("--grace", "60000")
+        s.process.send_signal(signal.SIGSTOP)
+        waiting = [s.connect() for _ in range(50)]          # the kernel has them, it has not
+        for connection in waiting:
+            self.addCleanup(connection.close)
+            connection.request("GET", "/health")
+        s.stop()
+        s.process.send_signal(signal.SIGCONT)
+        for connection in waiting:
+            Answer(connection.getresponse())
+            connection.close()
+        self.assertEqual((0, 50, 50), s.end())
+
+    def test_hundreds_of_connections_are_served_at_a_time(self):
+        s = self.server()
+        connections = [s.connect() for _ in range(600)]
+        for connection in connections:
+            self.addCleanup(connection.close)
+        for _ in range(2):
+            for connection in connections:
+                self.assertEqual(200, s.ask("GET", "/health", connection=connection).status)
 
     def test_health_says_that_it_is_stopping(self):
         s = self.server("--grace", "60000")
