@@ -467,7 +467,7 @@ PQR_API int pqr_submit_rollback(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, v
 typedef void pqr_loop_work_fn(pqr_tx *tx, void *arg);
 PQR_API int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
                                 pqr_loop_work_fn *work, pqr_done_fn *done, void *arg,
-                                pqr_call **call, pqr_error *err);
+                                pqr_error *err);
 
 /* The work on this transaction is done: `err` NULL or with code PQR_OK commits; anything else (the
  * error of a call that failed, say) rolls back and is what the transaction ends with, unless it is
@@ -479,7 +479,7 @@ PQR_API int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_f
 
 /* pqr_ready: it asks every shard's primary for a connection. */
 PQR_API int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void *arg,
-                             pqr_call **call, pqr_error *err);
+                             pqr_error *err);
 
 /* Ends a call early; its callback runs all the same, in a later dispatch: with CANCELLED, with
  * UNKNOWN if it is a write that was sent, or with its answer if that had come. A transaction whose

@@ -356,3 +356,203 @@ int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done,
     x->end = end_lend;
     return submit(loop, x, pqi_lend_start(&x->c.op, s, mode, &how), call);
 }
+
+/* ---- Whole transactions, again and again ---------------------------------------------------- */
+
+struct pqi_work {
+    struct pqr_loop *loop;
+    struct pqr_session *session;
+    pqr_tx_options options;
+    pqr_loop_work_fn *run;
+    pqr_done_fn *done;
+    void *arg;
+    int64_t until_ns; /* of the whole */
+    int again;
+    pqr_error err; /* what the last run ended with */
+};
+
+static void end_work(struct pqi_work *w)
+{
+    const pqr_done done = {.size = sizeof done, .err = &w->err};
+    w->done(w->arg, &done);
+    pqi_mem_free(w);
+}
+
+static void on_begun(void *arg, const pqr_done *done);
+
+/* Begins a run, after a pause if it is not the first. */
+static int begin_work(struct pqi_work *w, int64_t pause_until_ns, pqr_error *err)
+{
+    int code;
+    struct submission *x = new_submission(w->loop, w->again == 0, on_begun, w, &code, err);
+    if (!x)
+        return code;
+    const struct pqi_how how = how_on(w->loop);
+    x->end = end_begin;
+    code = pqi_tx_begin_start(&x->c.op, w->session, &w->options, &how, err);
+    if (code == PQR_OK) {
+        x->c.op.call.until_ns = w->until_ns;
+        x->c.op.call.pause_until_ns = pause_until_ns;
+        x->c.op.call.state = pause_until_ns > 0 ? PQI_CALL_PAUSE : PQI_CALL_PLACE;
+    }
+    return submit(w->loop, x, code, NULL);
+}
+
+static void run_again_or_end(struct pqi_work *w)
+{
+    int64_t pause = pqi_tx_pause_until(&w->err, w->again, w->until_ns);
+    pqr_error err;
+    if (pause == 0) {
+        end_work(w);
+        return;
+    }
+    w->again++;
+    pqi_count(w->loop->db, retries);
+    if (begin_work(w, pause, &err) != PQR_OK)
+        end_work(w); /* with what made it run again */
+}
+
+static void on_begun(void *arg, const pqr_done *done)
+{
+    struct pqi_work *w = arg;
+    w->err = *done->err;
+    if (!done->tx) {
+        run_again_or_end(w);
+        return;
+    }
+    done->tx->until_ns = w->until_ns;
+    done->tx->work = w;
+    w->run(done->tx, w->arg);
+}
+
+static void on_committed(void *arg, const pqr_done *done)
+{
+    struct pqi_work *w = arg;
+    w->err = *done->err;
+    run_again_or_end(w);
+}
+
+static void on_rolled_back(void *arg, const pqr_done *done)
+{
+    (void)done; /* what the work failed with is what counts */
+    run_again_or_end(arg);
+}
+
+void pqr_work_done(pqr_tx *tx, const pqr_error *err)
+{
+    struct pqi_work *w = tx ? tx->work : NULL;
+    if (!w)
+        return;
+    tx->work = NULL;
+    pqi_err_none(&w->err);
+    if (err)
+        w->err = *err;
+    int code = w->err.code == PQR_OK
+                   ? pqr_submit_commit(w->loop, tx, on_committed, w, NULL, &w->err)
+                   : pqr_submit_rollback(w->loop, tx, on_rolled_back, w, NULL, NULL);
+    if (code == PQR_E_USAGE) /* a call of it is in flight: it ends the transaction */
+        pqi_tx_rollback(tx);
+    if (code != PQR_OK)
+        end_work(w);
+}
+
+int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
+                        pqr_loop_work_fn *work, pqr_done_fn *done, void *arg, pqr_error *err)
+{
+    pqr_tx_options own;
+    int code = check_submit(loop, s, "the session", done, err);
+    if (code == PQR_OK && !work)
+        code = pqi_err(err, PQR_E_USAGE, "work is NULL");
+    if (code == PQR_OK)
+        code = pqi_take_tx_options(&own, options, err);
+    struct pqi_work *w = code == PQR_OK ? pqi_mem_new(sizeof *w) : NULL;
+    if (code == PQR_OK && !w)
+        code = pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
+    if (code != PQR_OK)
+        return code;
+    *w = (struct pqi_work){
+        .loop = loop, .session = s, .options = own, .run = work, .done = done, .arg = arg};
+    w->until_ns = pqi_after_ms(pqi_now_ns(),
+                               own.deadline_ms > 0 ? own.deadline_ms : s->deadline_ms);
+    code = begin_work(w, 0, err);
+    if (code != PQR_OK)
+        pqi_mem_free(w);
+    return code;
+}
+
+/* ---- Ready ---------------------------------------------------------------------------------- */
+
+/* Shard by shard: a call with no statements, which only wants a connection that takes writes. */
+struct look {
+    struct pqr_loop *loop;
+    struct pqr_session *session;
+    int group;
+    int64_t until_ns;
+    pqr_done_fn *done;
+    void *arg;
+    pqr_error first; /* the first shard's error, with the others' behind it */
+};
+
+static void on_looked(void *arg, const pqr_done *done);
+
+static void end_look(struct submission *x, pqr_done *done, pqr_error *err)
+{
+    *err = x->c.op.call.err;
+    pqi_op_free(&x->c.op);
+    done->batch = NULL;
+}
+
+static int look_at(struct look *k, pqr_call **call, pqr_error *err)
+{
+    int code;
+    struct submission *x = new_submission(k->loop, true, on_looked, k, &code, err);
+    if (!x)
+        return code;
+    const struct pqi_how how = how_on(k->loop);
+    x->end = end_look;
+    k->session->fixed = &k->loop->db->shards[k->group];
+    pqi_op_init(&x->c.op, k->session, 0, 1, NULL, &how);
+    x->c.op.call.write = true;
+    x->c.op.call.until_ns = x->c.op.call.hope_until_ns = k->until_ns;
+    return submit(k->loop, x, PQR_OK, call);
+}
+
+static void on_looked(void *arg, const pqr_done *done)
+{
+    struct look *k = arg;
+    pqr_error err;
+    if (done->err->code != PQR_OK && k->first.code == PQR_OK)
+        k->first = *done->err;
+    else if (done->err->code != PQR_OK)
+        pqi_err_add(&k->first, " | %s", done->err->message);
+    bool cancelled = done->err->code == PQR_E_CANCELLED || done->err->code == PQR_E_CLOSED;
+    if (!cancelled && ++k->group < k->loop->db->ngroups && look_at(k, NULL, &err) == PQR_OK)
+        return;
+    const pqr_done end = {.size = sizeof end, .err = &k->first};
+    pqr_session_close(k->session);
+    k->done(k->arg, &end);
+    pqi_mem_free(k);
+}
+
+int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void *arg,
+                     pqr_error *err)
+{
+    int code = check_submit(loop, loop, "the loop", done, err);
+    struct look *k = code == PQR_OK ? pqi_mem_new(sizeof *k) : NULL;
+    if (code == PQR_OK && !k)
+        code = pqi_err(err, PQR_E_NOMEM, "no memory for a call");
+    if (code != PQR_OK)
+        return code;
+    const pqr_session_options o = {.size = sizeof o};
+    *k = (struct look){.loop = loop, .done = done, .arg = arg};
+    k->until_ns = pqi_after_ms(pqi_now_ns(), timeout_ms);
+    pqi_err_none(&k->first);
+    code = pqi_session_open(loop->db, &o, &k->session, err);
+    if (code == PQR_OK)
+        code = look_at(k, NULL, err);
+    if (code != PQR_OK && k->session)
+        pqr_session_close(k->session);
+    if (code != PQR_OK)
+        pqi_mem_free(k);
+    return code;
+}

@@ -21,7 +21,7 @@ struct pqi_candidate {
     uint64_t replayed;
     int64_t
         full_ms; /* so long all its connections have been in use, and none came back; 0: not so */
-    bool stays; /* the session's last read was on this very server, which has only gone on since */
+    bool stays;  /* the session's last read was on this very server, which has only gone on since */
 };
 
 /* What the read asks for. */

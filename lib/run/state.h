@@ -106,7 +106,8 @@ struct pqr {
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
 
-    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */
+    pthread_mutex_t
+        gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */
     pthread_cond_t emptied;
     bool empty;              /* nobody is inside, and nobody comes in any more */
     _Atomic uint32_t inside; /* the gate's: calls in flight, and whether it is closed */

@@ -389,6 +389,13 @@ static bool worth_again(const pqr_error *e)
            serialization_failure(e->sqlstate);
 }
 
+int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns)
+{
+    int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
+    int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
+    return worth_again(e) && again < RERUNS_MAX && pause_until < until_ns ? pause_until : 0;
+}
+
 static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work,
                          void *arg, int64_t until_ns, pqr_error *err)
 {
@@ -417,9 +424,8 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
         int64_t now = pqi_now_ns();
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
         int code = transact_once(s, &left, work, arg, until, err);
-        int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
-        int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
-        if (code == PQR_OK || !worth_again(err) || again == RERUNS_MAX || pause_until >= until)
+        int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, again, until);
+        if (pause_until == 0)
             return code;
         pqi_count(s->db, retries);
         pqi_wait_fd(-1, 0, s->db->abort_flag, pause_until);

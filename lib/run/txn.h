@@ -12,12 +12,13 @@ struct pqr_tx {
     struct pqi_conn *conn; /* NULL: lost, or taken by pqr_close; guarded by db->gate_lock */
     bool read_only;
     int32_t isolation;
-    int64_t deadline_ms; /* of each statement */
-    int64_t until_ns;    /* of the whole; PQI_FOREVER: none */
-    bool busy;           /* a call of it is in flight */
-    bool ending;         /* it was rolled back meanwhile: to be dropped when that call ends */
-    bool lost;           /* the connection went away: nothing of it happened */
-    char sqlstate[8];    /* of its first failure; "": none */
+    int64_t deadline_ms;   /* of each statement */
+    int64_t until_ns;      /* of the whole; PQI_FOREVER: none */
+    bool busy;             /* a call of it is in flight */
+    bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */
+    struct pqi_work *work; /* whose run it is; NULL: nobody's */
+    bool lost;             /* the connection went away: nothing of it happened */
+    char sqlstate[8];      /* of its first failure; "": none */
 };
 
 int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_options *o,
@@ -42,6 +43,10 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err);
 void pqi_tx_rollback(struct pqr_tx *tx);
 int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
                     pqr_error *err);
+
+/* When a transaction that ended with `e` may be run again as a whole, after so many times before;
+ * 0: it may not. */
+int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns);
 
 /* Drops what a session has left open: its connections are closed, and the server rolls back. */
 void pqi_tx_drop_all(struct pqr_session *s);
