@@ -5,7 +5,6 @@
 #include "../base/mem.h"
 #include "../plan/guard.h"
 #include "conn.h"
-#include "opener.h"
 #include "state.h"
 
 #include <poll.h>
@@ -82,7 +81,7 @@ static bool want(struct pqi_lane *lane)
     bool usable = lane->state != PQI_LANE_CLOSED;
     pthread_mutex_unlock(&lane->lock);
     if (begin)
-        pqi_opener_want(lane->node->shard->db->opener, lane);
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     return usable;
 }
 
@@ -194,7 +193,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
     if (lane->npending == 0)
         return;
     set_state(lane, PQI_LANE_OPENING);
-    pqi_opener_want(lane->node->shard->db->opener, lane);
+    pqi_wanted_add(&lane->node->shard->db->wanted, lane);
 }
 
 /* ---- Sending -------------------------------------------------------------------------------- */
@@ -293,7 +292,7 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
     append(lane, r);
     if (lane->state == PQI_LANE_CLOSED) {
         set_state(lane, PQI_LANE_OPENING);
-        pqi_opener_want(lane->node->shard->db->opener, lane);
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     } else if (lane->group->driver) {
         lane->group->driver->boarded(lane);
     } else {

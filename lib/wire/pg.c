@@ -458,10 +458,8 @@ bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
     job->shared = true;
     begin_job(c, job);
     bool sent = !flush_before || PQsendFlushRequest(c->pg) == 1;
-    if (c->unclosed && sent) {
-        sent = close_prepared(c, c->unclosed);
-        c->unclosed = 0;
-    }
+    if (c->nunclosed > 0 && sent)
+        sent = close_prepared(c, c->unclosed[--c->nunclosed]);
     for (int i = 0; i < job->n && sent; i++)
         sent = send_statement(c, job, i);
     if (!sent) {
@@ -511,13 +509,22 @@ static bool stale(const PGresult *res)
             strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
+/* With too many of them the connection is replaced. */
+static void keep_unclosed(struct pqi_conn *c, uint32_t name)
+{
+    if (c->nunclosed < (int)(sizeof c->unclosed / sizeof *c->unclosed))
+        c->unclosed[c->nunclosed++] = name;
+    else
+        c->tainted = true;
+}
+
 /* Where the segment is the caller's alone, it is the caller that repeats it, as a whole. */
 static bool repair(struct pqi_conn *c, const struct pqi_mark *m, const PGresult *res)
 {
     if (!m || m->kind != PQI_MARK_RUN || m->name == 0 || !stale(res))
         return false;
     if (strcmp(sqlstate_of(res), "26000") != 0)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
     pqi_prepared_forget(&c->prepared, m->name);
     struct pqi_job *job = m->call;
     bool first = m->shared && job && !job->repaired;
@@ -563,7 +570,7 @@ static void keep_books(struct pqi_conn *c, const struct pqi_mark *m, enum pqi_ev
     if (m->kind == PQI_MARK_PARSE)
         pqi_prepared_forget(&c->prepared, m->name);
     else if (m->kind == PQI_MARK_CLOSE && event == PQI_EVENT_SKIPPED)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
 }
 
 static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_event event,

@@ -312,7 +312,7 @@ static void an_empty_value_is_none_and_blanks_around_one_are_told(void **state)
 {
     (void)state;
     struct pqi_options *o = load_good(ENV("DATABASE_PRIMARY_URL=", ONE, "DB_CONNECTION_LIMIT=",
-                                          "DB_LANES=", "REDIS_URL=", "DB_CONECTION_LIMIT="));
+                                          "DB_FILL_LIMIT=", "REDIS_URL=", "DB_CONECTION_LIMIT="));
     assert_int_equal(o->connection_limit, 20);
     assert_int_equal(o->nwarnings, 0);
     pqi_options_free(o);
@@ -321,7 +321,7 @@ static void an_empty_value_is_none_and_blanks_around_one_are_told(void **state)
     assert_int_equal(o->connection_limit, 5);
     pqi_options_free(o);
     assert_warnings(ENV("DATABASE_URL= postgresql://h/app",
-                        "DB_CONNECTION_LIMIT=  ", "DB_LANES= ", "REDIS_URL= "),
+                        "DB_CONNECTION_LIMIT=  ", "DB_FILL_LIMIT= ", "REDIS_URL= "),
                     "DATABASE_URL: blanks around its value are ignored\n"
                     "DB_CONNECTION_LIMIT holds only blanks: taken as not set");
 }
@@ -354,17 +354,18 @@ static void all_faults_are_told_together(void **state)
     struct pqi_options *o;
     pqr_error err;
     int rc = pqi_options_load(
-        &o, ENV("DB_LANES=1", "DB_SLOW_QUERY=x", "PQR_LOG=x", "DATABASE_REPLICA_1_URL=mysql://h"),
+        &o,
+        ENV("DB_FILL_LIMIT=1", "DB_SLOW_QUERY=x", "PQR_LOG=x", "DATABASE_REPLICA_1_URL=mysql://h"),
         NULL, &err);
     assert_int_equal(rc, PQR_E_CONFIG);
     assert_string_equal(
         err.message,
-        "DB_LANES is not supported by this version; DATABASE_REPLICA_1_URL: not a usable "
+        "DB_FILL_LIMIT is not supported by this version; DATABASE_REPLICA_1_URL: not a usable "
         "PostgreSQL URL: it begins with neither postgresql:// nor postgres://; DB_SLOW_QUERY: \"x\" "
         "is not a duration from 1ms to 1h (write 5, 0.5, 250ms, 2m); PQR_LOG: \"x\" is not one of "
         "off, error, warn, info, debug, trace; DATABASE_PRIMARY_URL is missing; "
         "DATABASE_REPLICA_1_URL needs it");
-    assert_int_equal(pqi_options_load(&o, ENV("DB_LANES=1"), NULL, NULL), PQR_E_CONFIG);
+    assert_int_equal(pqi_options_load(&o, ENV("DB_FILL_LIMIT=1"), NULL, NULL), PQR_E_CONFIG);
 }
 
 static void what_does_not_fit_the_message_is_counted(void **state)
@@ -411,9 +412,8 @@ static void planned_options_are_refused(void **state)
                                           "DATABASE_SHARD_0_REPLICA_2_WEIGHT",
                                           "DATABASE_SHARD_STRATEGY",
                                           "DB_CONNECTION_LIMIT_TOTAL",
-                                          "DB_PREPARED_STATEMENTS",
                                           "DB_PGBOUNCER",
-                                          "DB_LANES",
+                                          "DB_FILL_LIMIT",
                                           "DB_MIN_REPLICAS",
                                           "DB_FALLBACK_PERCENT",
                                           "DB_FILL_LIMIT",
@@ -1007,7 +1007,7 @@ static void the_page_of_options_is_printed_from_the_list(void **state)
     char *page = pqi_options_markdown();
     assert_non_null(strstr(page, "| `DB_POOL_TIMEOUT` | 1ms to 1h, or 0, or nowait | 10 | "));
     assert_non_null(strstr(page, "| `DATABASE_REPLICA_{n}_URL` (`_FILE`) | a URL |  | "));
-    assert_non_null(strstr(page, "`DB_LANES`"));
+    assert_non_null(strstr(page, "`DB_FILL_LIMIT`"));
     assert_non_null(strstr(page, "Ignored with a warning, since this version has no metrics: "
                                  "`METRICS_ENABLED`.\n"));
     const char *path = getenv("OPTIONS_PAGE");
