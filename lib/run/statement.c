@@ -9,12 +9,6 @@
 
 #include <string.h>
 
-/* A read runs read-only wherever it lands, also on a replica that is promoted meanwhile. It ends
- * with the segment, and inside it cannot be switched off: a snapshot was taken already.
- * https://www.postgresql.org/docs/15/sql-set-transaction.html */
-static const char read_only_sql[] =
-    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
-
 /* ---- What a caller sends -------------------------------------------------------------------- */
 
 static int check_query(const pqr_query *q, enum pqi_place place, bool *taints, pqr_error *err)
@@ -117,7 +111,7 @@ static bool shareable(const struct pqi_stmt *stmts, int n)
 static int build_read(struct pqi_call *c, struct pqi_stmt *stmts, const pqr_query *const *q, int n,
                       pqr_error *err)
 {
-    stmts[0] = (struct pqi_stmt){.sql = read_only_sql};
+    stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql};
     c->first = 1;
     for (int i = 0; i < n; i++) {
         int code = bind(&stmts[1 + i], q[i], PQI_IN_READ, err);

@@ -99,13 +99,15 @@ int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx *
     struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
     if (!tx)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
-    const struct pqi_stmt begin = {.sql = begin_of(o), .sync = true};
+    /* BEGIN READ ONLY alone can be undone by SET TRANSACTION. */
+    const struct pqi_stmt begin[] = {{.sql = begin_of(o), .sync = !o->read_only},
+                                     {.sql = pqi_ask_read_only_sql, .sync = true}};
     struct pqi_call c;
     pqi_call_init(&c, s, o->deadline_ms);
     c.write = !o->read_only;
     c.level = (enum pqr_level)o->level;
-    c.stmts = &begin;
-    c.n = 1;
+    c.stmts = begin;
+    c.n = o->read_only ? 2 : 1;
     c.keep = true;
     int code = pqi_call_run(&c);
     if (err)
@@ -259,7 +261,8 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     }
     struct pqi_call c;
     init_call(&c, tx, conn, 0);
-    c.write = c.effects = c.early = !tx->read_only;
+    c.write = !tx->read_only;
+    c.effects = c.early = true; /* a read-only one sends notifications */
     c.keep = false;
     bool track = s->shard && s->shard->n > 1;
     c.position = track ? 1 : -1;

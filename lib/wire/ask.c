@@ -34,6 +34,9 @@ static const char map_sql[] =
     "pg_catalog.encode(p.tenant, 'hex') || ':' || p.shard, ' ') from pqrouter.pin p), '')"
     " from pqrouter.stamp s";
 
+const char pqi_ask_read_only_sql[] =
+    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
+
 const char pqi_ask_position_sql[] =
     "select r, case when r then 0 else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
     "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"

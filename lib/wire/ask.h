@@ -38,6 +38,11 @@ bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_
 void pqi_ask_map(struct pqi_conn *c);
 int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);
 
+/* Makes the transaction read only to its end, wherever it runs: also on a replica that is promoted
+ * meanwhile. Nothing inside can switch it off, since a snapshot was taken by then.
+ * https://www.postgresql.org/docs/15/sql-set-transaction.html */
+extern const char pqi_ask_read_only_sql[];
+
 /* Appended to a caller's segment, it tells how far the server was: the statement, and its answer. */
 extern const char pqi_ask_position_sql[];
 struct pqi_position {

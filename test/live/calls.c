@@ -499,6 +499,50 @@ static void a_read_only_transaction_reads_on_a_replica_and_cannot_write(void **s
     pqr_session_close(s);
 }
 
+/* Also not by what its function does: what it has committed then would count as not done. */
+static void a_read_only_transaction_cannot_be_made_to_write(void **state)
+{
+    static const char *const statements[] = {
+        "set transaction read write",
+        "set local transaction_read_only = off",
+        "select set_config('transaction_read_only', 'off', true)",
+        "select set_read_write()",
+    };
+    static const pqr_isolation levels[] = {PQR_READ_COMMITTED, PQR_REPEATABLE_READ,
+                                           PQR_SERIALIZABLE};
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        for (int level = 0; level < 3; level++) {
+            pqr_tx *tx = begin(
+                s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_PRIMARY, .isolation = levels[level]));
+            FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+            assert_string_equal(live_error.sqlstate, "25001");
+            FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
+        }
+    pqr_tx *tx = begin(s, PQR_TX(.read_only = 1, .isolation = PQR_SERIALIZABLE, .deferrable = 1,
+                                 .level = PQR_LEVEL_PRIMARY));
+    FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = statements[0]), NULL, &live_error));
+    pqr_rollback(tx);
+    pqr_session_close(s);
+}
+
+/* It may have sent notifications. */
+static void a_commit_whose_answer_is_lost_is_unknown_also_when_read_only(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    for (int read_only = 0; read_only < 2; read_only++) {
+        pqr_tx *tx = begin(
+            s, PQR_TX(.read_only = read_only, .level = PQR_LEVEL_PRIMARY, .deadline_ms = 1000));
+        OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_notify('a', 'b')"), NULL, &live_error));
+        fleet("stop " P);
+        int code = pqr_commit(tx, &live_error);
+        fleet("cont " P);
+        FAILS(PQR_E_UNKNOWN, code);
+        assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
+    }
+    pqr_session_close(s);
+}
+
 static void a_lost_connection_ends_a_transaction_that_did_not_happen(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
@@ -629,6 +673,8 @@ static int prepare(void **state)
     ask(P, "create table counter(n bigint not null)");
     ask(P, "create procedure leave_behind() language plpgsql as $$ begin"
            " perform set_config('left.behind', 'x', false), pg_advisory_lock(4711); end $$");
+    ask(P, "create function set_read_write() returns void language plpgsql as $$ begin"
+           " set transaction read write; end $$");
     ask(P, "insert into counter values (0)");
     ask(P, "create table parent(id bigint primary key)");
     ask(P,
@@ -665,6 +711,8 @@ int main(void)
         cmocka_unit_test(what_a_write_or_a_read_leaves_behind_meets_nobody),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
+        cmocka_unit_test(a_read_only_transaction_cannot_be_made_to_write),
+        cmocka_unit_test(a_commit_whose_answer_is_lost_is_unknown_also_when_read_only),
         cmocka_unit_test(a_lost_connection_ends_a_transaction_that_did_not_happen),
         cmocka_unit_test(a_begin_whose_answer_is_lost_has_done_nothing),
         cmocka_unit_test(serialization_failures_are_run_again_as_a_whole),
