@@ -389,7 +389,8 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.read_ns = c->session->read_ns;
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
-        if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
+        bool unsure = c->session->unsure || c->session->write_loans > 0;
+        if (unsure && c->level == PQR_LEVEL_SESSION)
             e.need.level = PQR_LEVEL_PRIMARY;
     }
     if (c->session->fixed_node) {

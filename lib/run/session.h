@@ -17,6 +17,7 @@ struct pqr_session {
     struct pqi_shard *shard; /* where `seen` and `stay` hold; NULL: nowhere yet */
     struct pqi_seen seen;
     bool unsure;     /* a write's position is not known: only the primary is surely not older */
+    int write_loans; /* lent connections that may write at any moment: as if unsure meanwhile */
     int stay;        /* the node that it read from last; -1: none */
     int64_t read_ns; /* when; 0: it has not read */
     uint64_t stay_generation; /* that node's, then */
