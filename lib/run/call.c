@@ -144,12 +144,22 @@ static void end_unsent(struct pqi_call *c, const char *doing)
     if (aborted(c)) {
         pqi_err(&c->err, PQR_E_CLOSED, "the router was closed while the call was %s", doing);
     } else {
+        char after[40] = "";
+        if (spent_ms(c) > 0) /* else it is that of the transaction */
+            snprintf(after, sizeof after, " after %lld ms", (long long)spent_ms(c));
         pqi_count(c->db, deadlines);
-        pqi_err(&c->err, PQR_E_DEADLINE,
-                "the deadline passed after %lld ms, while %s: nothing was sent",
-                (long long)spent_ms(c), doing);
+        pqi_err(&c->err, PQR_E_DEADLINE, "the deadline passed%s, while %s: nothing was sent", after,
+                doing);
     }
     end_with_error(c);
+}
+
+bool pqi_call_may_send(struct pqi_call *c, const char *doing)
+{
+    bool late = aborted(c) || pqi_now_ns() >= c->until_ns;
+    if (late)
+        end_unsent(c, doing);
+    return !late;
 }
 
 /* ---- Running again -------------------------------------------------------------------------- */
@@ -625,6 +635,8 @@ static void run(struct pqi_call *c)
 
 static void acquire(struct pqi_call *c);
 
+    if (!pqi_call_may_send(c, "getting a connection"))
+        return;
 static bool make_answers(struct pqi_call *c)
 {
     struct pqi_job *job = &c->rider.job;

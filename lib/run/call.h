@@ -76,6 +76,10 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
 int pqi_call_run(struct pqi_call *c);
 void pqi_call_end(struct pqi_call *c);
 
+/* May it still send? Otherwise, its time having passed or the router closing, it is DONE and has
+ * sent nothing; `doing` tells what it was about. */
+bool pqi_call_may_send(struct pqi_call *c, const char *doing);
+
 /* The answer to stmts[i]; NULL: none came. */
 struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i);
 /* Takes its result out (PQclear is the caller's now). */

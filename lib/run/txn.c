@@ -149,11 +149,12 @@ static void init_call(struct pqi_call *c, struct pqr_tx *tx, struct pqi_conn *co
 }
 
 /* Sends and drives a call that is on its connection already. */
-static int run_here(struct pqi_call *c, const struct pqi_stmt *stmts, int n)
+static int run_here(struct pqi_call *c, const struct pqi_stmt *stmts, int n, const char *doing)
 {
     c->stmts = stmts;
     c->n = n;
-    pqi_conn_send(c->conn, stmts, n);
+    if (pqi_call_may_send(c, doing))
+        pqi_conn_send(c->conn, stmts, n);
     return pqi_call_run(c);
 }
 
@@ -186,7 +187,7 @@ static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query 
     init_call(&c, tx, conn, q->deadline_ms);
     c.count = 1;
     c.name = q->name;
-    int code = run_here(&c, &stmt, 1);
+    int code = run_here(&c, &stmt, 1, "about to run a statement of its transaction");
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, &c);
         pqi_conn_back(tx->node, take_conn(tx));
@@ -266,7 +267,7 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     c.keep = false;
     bool track = s->shard && s->shard->n > 1;
     c.position = track ? 1 : -1;
-    int status = run_here(&c, stmts, track ? 2 : 1);
+    int status = run_here(&c, stmts, track ? 2 : 1, "about to COMMIT");
     if (status == PQR_OK)
         check_commit_tag(&c, tx);
     else if (committed(&c))
@@ -288,7 +289,7 @@ void pqi_tx_rollback(struct pqr_tx *tx)
         struct pqi_call c;
         init_call(&c, tx, conn, ROLLBACK_MS);
         c.keep = false;
-        run_here(&c, &rollback, 1);
+        run_here(&c, &rollback, 1, "about to roll back");
         pqi_call_end(&c);
     }
     free_tx(tx);
