@@ -157,7 +157,7 @@ int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
 {
     struct pqi_call c;
     enum pqi_place place = q->alone ? PQI_IN_ALONE : PQI_IN_WRITE;
-    struct pqi_stmt stmts[2];
+    struct pqi_stmt stmts[2] = {[1] = pqi_ask_position_stmt()};
     pqi_call_init(&c, s, q->deadline_ms);
     int code = bind(&stmts[0], q, place, err);
     stmts[0].sync = true;
@@ -166,14 +166,10 @@ int pqi_write(struct pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
     c.write = c.effects = true;
     c.partial = stmts[0].alone;
     c.stmts = stmts;
-    c.n = c.count = 1;
+    c.n = 2;
+    c.count = 1;
+    c.position = 1;
     c.name = q->name;
-    if (pqi_session_tracks(s)) {
-        /* Behind the commit, with a Sync of its own: where this write can be read from. */
-        stmts[1] = (struct pqi_stmt){.sql = pqi_ask_position_sql, .sync = true};
-        c.position = 1;
-        c.n = 2;
-    }
     if (code == PQR_OK)
         code = finish(&c, place, res, err);
     else

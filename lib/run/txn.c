@@ -251,8 +251,7 @@ static bool committed(const struct pqi_call *c)
 
 int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
 {
-    const struct pqi_stmt stmts[] = {{.sql = "commit", .sync = true},
-                                     {.sql = pqi_ask_position_sql, .sync = true}};
+    const struct pqi_stmt stmts[] = {{.sql = "commit", .sync = true}, pqi_ask_position_stmt()};
     struct pqr_session *s = tx->session;
     struct pqi_conn *conn = take_conn(tx);
     if (!conn) {
@@ -265,9 +264,8 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     c.write = !tx->read_only;
     c.effects = c.early = true; /* a read-only one sends notifications */
     c.keep = false;
-    bool track = s->shard && s->shard->n > 1;
-    c.position = track ? 1 : -1;
-    int status = run_here(&c, stmts, track ? 2 : 1, "about to COMMIT");
+    c.position = 1;
+    int status = run_here(&c, stmts, 2, "about to COMMIT");
     if (status == PQR_OK)
         check_commit_tag(&c, tx);
     else if (committed(&c))
