@@ -35,9 +35,6 @@ void pqi_session_free(struct pqr_session *s);
 /* The shard of the session now. What was seen holds for one shard only. NULL: err says why. */
 struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version, pqr_error *err);
 
-/* Is there a replica at all that could be behind? Then positions are asked for. */
-bool pqi_session_tracks(struct pqr_session *s);
-
 /* It has just read on `node`, as it was in that generation. */
 void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation);
 
