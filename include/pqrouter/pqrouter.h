@@ -338,7 +338,7 @@ typedef enum pqr_isolation {
 typedef struct pqr_tx_options {
     size_t size;
     int32_t isolation;   /* a pqr_isolation */
-    int32_t read_only;   /* 1: read only, placed like a read of `level` */
+    int32_t read_only;   /* 1: read only to its end, placed like a read of `level` */
     int32_t level;       /* a pqr_level */
     int32_t deferrable;  /* 1: serializable read-only transactions wait for a safe snapshot */
     int64_t deadline_ms; /* of pqr_begin, and each statement's default; 0: the session's */

@@ -156,12 +156,22 @@ static void end_unsent(struct pqi_call *c, const char *doing)
         pqi_err(&c->err, abort_code(c), "%s while it was %s: nothing was sent", abort_text(c),
                 doing);
     } else {
+        char after[40] = "";
+        if (spent_ms(c) > 0) /* else it is that of the transaction */
+            snprintf(after, sizeof after, " after %lld ms", (long long)spent_ms(c));
         pqi_count(c->db, deadlines);
-        pqi_err(&c->err, PQR_E_DEADLINE,
-                "the deadline passed after %lld ms, while %s: nothing was sent",
-                (long long)spent_ms(c), doing);
+        pqi_err(&c->err, PQR_E_DEADLINE, "the deadline passed%s, while %s: nothing was sent", after,
+                doing);
     }
     end_with_error(c);
+}
+
+bool pqi_call_may_send(struct pqi_call *c, const char *doing)
+{
+    bool late = aborted(c) || pqi_now_ns() >= c->until_ns;
+    if (late)
+        end_unsent(c, doing);
+    return !late;
 }
 
 /* ---- Running again -------------------------------------------------------------------------- */
@@ -401,7 +411,8 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.read_ns = c->session->read_ns;
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
-        if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
+        bool unsure = c->session->unsure || c->session->write_loans > 0;
+        if (unsure && c->level == PQR_LEVEL_SESSION)
             e.need.level = PQR_LEVEL_PRIMARY;
     }
     if (c->session->fixed_node) {
@@ -556,19 +567,28 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
 }
 
 /* A read of level any promises nothing to the session, and takes nothing from it. */
-static void tell_session(struct pqi_call *c)
+static void tell_session(struct pqi_call *c, const struct pqi_position *at)
 {
-    struct pqi_position at;
     if (!c->write && c->level == PQR_LEVEL_ANY)
         return;
     if (c->unit && !c->write)
         pqi_session_read_on(c->session, c->node, c->generation);
+    if (c->position >= 0 || c->effects)
+        pqi_session_saw(c->session, c->node, c->write, at);
+}
+
+/* How far the server was, behind the call. A connection in which something is left, or that does
+ * not tell, is not used again. NULL: not asked, or not told. */
+static const struct pqi_position *look_behind(struct pqi_call *c, struct pqi_position *at)
+{
     if (c->position < 0)
-        return;
-    bool told = pqi_ask_position(pqi_call_answer(c, c->position), &at);
-    if (told && at.role == PQR_ROLE_REPLICA)
-        at.timeline = pqi_shard_replayed(c->node, at.lsn); /* so that the session may stay there */
-    pqi_session_saw(c->session, c->node, c->write, told ? &at : NULL);
+        return NULL;
+    bool told = pqi_ask_position(pqi_call_answer(c, c->position), at);
+    c->conn->tainted |= at->left_behind;
+    if (told && at->role == PQR_ROLE_REPLICA)
+        at->timeline = pqi_shard_replayed(c->node,
+                                          at->lsn); /* so that the session may stay there */
+    return told ? at : NULL;
 }
 
 /* A lane does this for its riders. */
@@ -581,14 +601,16 @@ static void note_pace(struct pqi_call *c)
 
 static void run_done(struct pqi_call *c)
 {
+    struct pqi_position behind;
     if (!c->rode)
         note_pace(c);
+    const struct pqi_position *at = look_behind(c, &behind);
     int statement = failed_statement(c);
     if (statement >= 0) {
         run_failed(c, statement, false);
         return;
     }
-    tell_session(c);
+    tell_session(c, at);
     pqi_err_none(&c->err);
     done(c);
 }
@@ -623,6 +645,8 @@ static void run(struct pqi_call *c)
         done(c);
         return;
     }
+    if (!pqi_call_may_send(c, "getting a connection"))
+        return;
     c->sent_ns = c->begun_ns;
     if (c->hash != 0)
         c->sent_ns = pqi_now_ns();

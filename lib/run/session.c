@@ -64,13 +64,6 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
     return shard;
 }
 
-bool pqi_session_tracks(struct pqr_session *s)
-{
-    int64_t version;
-    struct pqi_shard *shard = pqi_session_shard(s, &version, NULL);
-    return shard && shard->n > 1;
-}
-
 static uint64_t segment_bytes_of(struct pqi_shard *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -89,6 +82,8 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
                      const struct pqi_position *at)
 {
+    if (node->shard != s->shard) /* its tenant has moved meanwhile: this says nothing of there */
+        return;
     if (!at) {
         s->unsure |= write;
         return;

@@ -34,11 +34,31 @@ static const char map_sql[] =
     "pg_catalog.encode(p.tenant, 'hex') || ':' || p.shard, ' ') from pqrouter.pin p), '')"
     " from pqrouter.stamp s";
 
-const char pqi_ask_position_sql[] =
-    "select r, case when r then 0 else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
-    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
+const char pqi_ask_read_only_sql[] =
+    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
+
+/* What is in the session's temporary schema is found as the server finds it at the session's end:
+ * by its dependence on that schema. The schema itself stays once there was something in it. */
+static const char position_sql[] =
+    "select r, case when r then 0 else ('x' operator(pg_catalog.||) pg_catalog.substr("
+    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))"
+    "::pg_catalog.bit(32)::pg_catalog.int4 end,"
     " case when r then pg_catalog.pg_last_wal_replay_lsn()"
-    " else pg_catalog.pg_current_wal_insert_lsn() end from pg_catalog.pg_is_in_recovery() r";
+    " else pg_catalog.pg_current_wal_insert_lsn() end,"
+    " exists (select from pg_catalog.pg_listening_channels()) or"
+    " case when pg_catalog.pg_my_temp_schema() operator(pg_catalog.=) 0::pg_catalog.oid then false"
+    " else exists (select from pg_catalog.pg_depend d where d.refclassid operator(pg_catalog.=)"
+    " 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid"
+    " and d.refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) end"
+    " from pg_catalog.pg_is_in_recovery() r";
+
+struct pqi_stmt pqi_ask_position_stmt(void)
+{
+    return (struct pqi_stmt){.sql = position_sql,
+                             .sync = true,
+                             .prepare = true,
+                             .hash = pqi_prepared_hash(position_sql, NULL, 0)};
+}
 
 void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 {
@@ -164,8 +184,11 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
 bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out)
 {
     const PGresult *r = answer->pg;
-    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 3 ||
-        !pqi_lsn_parse(text(r, 2), &out->lsn))
+    out->left_behind = true;
+    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 4)
+        return false;
+    out->left_behind = text(r, 3)[0] != 'f';
+    if (!pqi_lsn_parse(text(r, 2), &out->lsn))
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->timeline = (uint32_t)strtoul(text(r, 1), NULL, 10);

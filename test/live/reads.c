@@ -293,6 +293,26 @@ static void beside_and_after_a_transaction_a_session_does_not_go_back(void **sta
     pqr_session_close(s);
 }
 
+/* What is written on it, the session cannot know the position of, whatever else tells one. */
+static void while_a_connection_is_lent_for_writing_and_after_a_session_does_not_go_back(
+    void **state)
+{
+    struct pg_conn *lent[2];
+    pqr_session *s = live_session(*state, "acme");
+    for (int i = 0; i < 2; i++)
+        OK(pqr_lend(s, PQR_LEND_WRITE, &lent[i], &live_error));
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_give_back(s, lent[0]);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_give_back(s, lent[1]);
+    assert_string_equal(source_of_next_read(s), P);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    EVENTUALLY(10000, strcmp(source_of_next_read(s), P) != 0);
+    pqr_session_close(s);
+}
+
 static void *write_all_the_time(void *arg)
 {
     _Atomic bool *stop = arg;
@@ -625,6 +645,8 @@ int main(void)
         cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),
         cmocka_unit_test(after_a_write_in_doubt_a_session_reads_from_the_primary),
         cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
+        cmocka_unit_test(
+            while_a_connection_is_lent_for_writing_and_after_a_session_does_not_go_back),
         cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
         cmocka_unit_test(a_replica_without_a_free_connection_is_passed_over),
