@@ -527,6 +527,7 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
                             .warned = !c->rode && c->conn->warned,
                             .early = c->early,
                             .partial = c->partial,
+                            .stale = !c->rode && !timed_out && c->conn->own.stale,
                             .timed_out = timed_out};
     if (statement >= 0) {
         f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
@@ -557,7 +558,7 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
         return;
     }
     /* A write goes to the primary again: not before there was time to find out who that is. */
-    if (c->write && again == PQI_ELSEWHERE)
+    if (c->write && again == PQI_ELSEWHERE && !f.stale)
         again = PQI_BACKOFF;
     c->tried[c->node->index] = dead;
     if (c->conn)
@@ -675,7 +676,8 @@ static bool board(struct pqi_call *c)
 {
     if (!c->group || c->off_lanes)
         return false;
-    enum pqi_pace_class class_ = c->hash ? pqi_pace_of(&c->db->pace, c->hash) : PQI_PACE_UNKNOWN;
+    int64_t cost_us;
+    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
     struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
     if (!lane || !make_answers(c))
         return false;
@@ -684,6 +686,7 @@ static bool board(struct pqi_call *c)
     c->rider.err = &c->err;
     c->rider.hash = c->hash;
     c->rider.class_ = class_;
+    c->rider.cost_us = cost_us;
     c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);

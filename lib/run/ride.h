@@ -22,6 +22,7 @@ struct pqi_rider {
     struct pqi_waiter *waiter;
     uint64_t hash; /* of its statement; 0: several, not measured */
     enum pqi_pace_class class_;
+    int64_t cost_us;       /* about how long it takes */
     struct pqi_lane *lane; /* NULL: on none */
     bool own_sync;         /* it was skipped once with others: now it goes by itself */
     enum pqi_ride {

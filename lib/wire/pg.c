@@ -527,9 +527,11 @@ static bool repair(struct pqi_conn *c, const struct pqi_mark *m, const PGresult 
         keep_unclosed(c, m->name);
     pqi_prepared_forget(&c->prepared, m->name);
     struct pqi_job *job = m->call;
-    bool first = m->shared && job && !job->repaired;
-    if (first)
-        job->repaired = true;
+    if (!job)
+        return false;
+    bool first = m->shared && !job->repaired;
+    job->stale = !m->shared;
+    job->repaired |= first;
     return first;
 }
 

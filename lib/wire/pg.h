@@ -54,6 +54,7 @@ struct pqi_job {
     struct pqi_answer *answers; /* n of them, all zero at first */
     bool given;                 /* at least one Sync (or a statement alone) was given to libpq */
     bool again;    /* ended, and is to be run again: it was skipped for a neighbour's failure */
+    bool stale;    /* (where its Sync is its own) it failed for want of a prepared statement */
     bool repaired; /* it was so before, for want of a prepared statement: not another time */
 
     /* pg.c's own: */
