@@ -310,10 +310,10 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
 {
     const struct pqi_known *k = &node->known;
     pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
-    if (k->report.state == PQR_NODE_UNKNOWN)
-        pqi_buf_text(b, "was not reached yet");
-    else if (k->trouble.kind != PQI_TROUBLE_NONE)
+    if (k->trouble.kind != PQI_TROUBLE_NONE)
         pqi_buf_format(b, "(%s): %s", node->target->shown, k->trouble.text);
+    else if (k->report.state == PQR_NODE_UNKNOWN)
+        pqi_buf_text(b, "was not reached yet");
     else if (k->report.role == PQR_ROLE_PRIMARY && !is_primary(s, node->index))
         pqi_buf_text(b, "claims to be primary");
     else

@@ -128,6 +128,17 @@ static void classify_login(struct pqi_conn *c, const char *sqlstate)
     die(c, t->kind, t->text);
 }
 
+/* Does this process lack something? libpq tells it as text only, in the language of the moment. */
+static bool lacking(const char *text)
+{
+    static const int lacks[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL};
+    char said[128];
+    for (size_t i = 0; i < sizeof lacks / sizeof *lacks; i++)
+        if (strstr(text, strerror_r(lacks[i], said, sizeof said)))
+            return true;
+    return strstr(text, "out of memory") != NULL;
+}
+
 static void classify_refusal(struct pqi_conn *c)
 {
     const char *text = c->pg ? PQerrorMessage(c->pg) : "out of memory";
@@ -140,7 +151,11 @@ static void classify_refusal(struct pqi_conn *c)
         const char *reason = strstr(text, "failed: ");
         reason = reason ? reason + strlen("failed: ") : text;
         bool tls = strstr(text, "SSL") || strstr(text, "certificate");
-        die(c, tls ? PQI_TROUBLE_TLS : PQI_TROUBLE_REFUSED, reason);
+        die(c,
+            lacking(text) ? PQI_TROUBLE_NOMEM
+            : tls         ? PQI_TROUBLE_TLS
+                          : PQI_TROUBLE_REFUSED,
+            reason);
     }
 }
 
@@ -191,7 +206,8 @@ static bool dial_next(struct pqi_conn *c)
 static void try_others(struct pqi_conn *c)
 {
     while (c->state == PQI_DEAD && c->address >= 0 && !c->ready && c->n == 0 &&
-           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT))
+           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT ||
+            c->trouble.kind == PQI_TROUBLE_NOMEM)) /* a host without IPv6 lacks such an address */
         if (!dial_next(c))
             return;
 }

@@ -76,7 +76,7 @@ struct pqi_trouble {
         PQI_TROUBLE_NOT_NOW,  /* 57P03: starting up, shutting down */
         PQI_TROUBLE_LOST,     /* was connected, and the link ended */
         PQI_TROUBLE_PROTOCOL, /* answered what cannot be: closed for safety */
-        PQI_TROUBLE_NOMEM
+        PQI_TROUBLE_NOMEM     /* this process lacks memory, descriptors, ports: no server's fault */
     } kind;
     char sqlstate[6];
     enum pqi_severity severity;
