@@ -551,6 +551,30 @@ static void the_environment_of_libpq_does_not_change_sessions(void **state)
     unsetenv("PGSSLMODE");
 }
 
+/* ---- A failover ------------------------------------------------------------------------------- */
+
+static void writes_go_on_when_the_old_primary_comes_back_beside_the_new_one(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    fleet("kill " P);
+    fleet("promote " R1);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 15000), NULL, &live_error));
+    fleet("start " P);
+    EVENTUALLY(10000, health_of(db, P).state == PQR_NODE_UP);
+    pqr_result *r = NULL;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), &r, &live_error));
+    assert_string_equal(pqr_source(r), R1);
+    pqr_result_free(r);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    fleet("rejoin " P);
+    fleet("kill " R1);
+    fleet("promote " P);
+    fleet("rejoin " R1);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -585,6 +609,7 @@ int main(void)
         cmocka_unit_test(the_log_level_decides_what_is_told),
         cmocka_unit_test(a_connection_carries_the_application_name),
         cmocka_unit_test(the_environment_of_libpq_does_not_change_sessions),
+        cmocka_unit_test(writes_go_on_when_the_old_primary_comes_back_beside_the_new_one),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }
