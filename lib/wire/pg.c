@@ -767,6 +767,11 @@ enum pqi_block pqi_conn_block(const struct pqi_conn *c)
     }
 }
 
+int pqi_conn_server_version(const struct pqi_conn *c)
+{
+    return PQserverVersion(c->pg);
+}
+
 bool pqi_conn_reads_only(const struct pqi_conn *c)
 {
     const char *on = PQparameterStatus(c->pg, "default_transaction_read_only");

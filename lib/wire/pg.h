@@ -172,6 +172,9 @@ void pqi_answer_tell(const struct pqi_answer *a, pqr_error *err);
 /* IDLE: provably clean, that is in no transaction and not tainted. */
 bool pqi_conn_clean(const struct pqi_conn *c);
 
+/* As libpq has it: 150004. */
+int pqi_conn_server_version(const struct pqi_conn *c);
+
 /* Is the session still read-only by default? (The server reports it.) */
 bool pqi_conn_reads_only(const struct pqi_conn *c);
 

@@ -3,6 +3,7 @@
 #include "live.h"
 
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -216,6 +217,64 @@ static void a_session_does_not_go_back_in_time_when_its_replica_leaves(void **st
     fleet("resume-replay " R2);
     EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
     ask(P, "delete from note where body = 99000");
+    pqr_close(db, 0);
+}
+
+static int64_t count_on(pqr_session *s, int level, char source[64])
+{
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 98000", .level = level),
+                &res, &live_error));
+    int64_t n = pqr_int64(res, 0, 0);
+    snprintf(source, 64, "%s", pqr_source(res));
+    pqr_result_free(res);
+    return n;
+}
+
+static void sees_it_still(pqr_session *s)
+{
+    char source[64];
+    if (count_on(s, PQR_LEVEL_SESSION, source) != 1)
+        fail_msg("%s shows what was before", source);
+}
+
+/* Its postmaster lives on, and its backends start anew from its last restart point: what it had
+ * shown after that it shows again only when it has replayed it. */
+static void a_session_does_not_go_back_in_time_when_its_replica_crashes(void **state)
+{
+    (void)state;
+    char source[64] = "";
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    fleet("sql " P " checkpoint");
+    char at[64];
+    snprintf(at, sizeof at, "%s", ask(P, "select pg_current_wal_lsn()"));
+    EVENTUALLY(5000, ask_number(R1, "select (pg_last_wal_replay_lsn() >= '%s')::int", at) == 1);
+    fleet("sql " R1 " checkpoint");
+    fleet("sql " R1 " \"alter system set recovery_min_apply_delay = '1h'\"");
+    ask(P, "insert into note(body) values (98000)");
+    EVENTUALLY(5000, ask_number(R1, "select count(*) from note where body = 98000") == 1);
+    pqr_session *s = NULL, *any = live_session(db, "acme");
+    while (strcmp(source, R1) != 0) {
+        pqr_session_close(s);
+        s = live_session(db, "acme");
+        count_on(s, PQR_LEVEL_SESSION, source);
+    }
+    fleet("sql " R1 " 'select pg_reload_conf()'");
+    long pid = ask_number(R1, "select pid from pg_stat_activity where usename = current_user"
+                              " and state = 'idle' limit 1");
+    assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
+    bool behind = false;
+    for (int64_t until = live_now_ms() + 20000; !behind && live_now_ms() < until;)
+        behind = count_on(any, PQR_LEVEL_ANY, source) == 0;
+    assert_string_equal(source, R1);
+    for (int i = 0; i < 20; i++)
+        sees_it_still(s);
+    pqr_session_close(s);
+    pqr_session_close(any);
+    fleet("sql " R1 " 'alter system reset recovery_min_apply_delay'");
+    fleet("sql " R1 " 'select pg_reload_conf()'");
+    EVENTUALLY(10000, ask_number(R1, "select count(*) from note where body = 98000") == 1);
+    ask(P, "delete from note where body = 98000");
     pqr_close(db, 0);
 }
 
@@ -555,6 +614,7 @@ int main(void)
         cmocka_unit_test(a_session_reads_its_own_writes),
         cmocka_unit_test(a_session_returns_to_a_replica_once_that_has_its_write),
         cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),
+        cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_crashes),
         cmocka_unit_test(after_a_write_in_doubt_a_session_reads_from_the_primary),
         cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
         cmocka_unit_test(
