@@ -117,6 +117,7 @@ int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx *
                               .node = c.node,
                               .conn = c.conn,
                               .read_only = o->read_only,
+                              .level = o->level,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
@@ -165,6 +166,16 @@ static int no_conn(const struct pqr_tx *tx, pqr_error *err)
                             : "the router was closed, and the transaction with it");
 }
 
+/* What a statement showed holds for the session from now on, however the transaction ends. Where it
+ * may write, that is until a position of the primary is told. */
+static void bind_session(struct pqr_tx *tx, const struct pqi_conn *conn)
+{
+    if (!tx->read_only)
+        tx->session->unsure = true;
+    else if (tx->level != PQR_LEVEL_ANY)
+        pqi_session_read_beside(tx->session, tx->node, conn);
+}
+
 /* Lost inside the block, before COMMIT: the server rolls back when it notices, so nothing of the
  * transaction happened, however far it was. */
 static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
@@ -188,6 +199,7 @@ static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query 
     c.count = 1;
     c.name = q->name;
     int code = run_here(&c, &stmt, 1, "about to run a statement of its transaction");
+    bind_session(tx, conn);
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, &c);
         pqi_conn_back(tx->node, take_conn(tx));
@@ -263,6 +275,7 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
     init_call(&c, tx, conn, 0);
     c.write = !tx->read_only;
     c.effects = c.early = true; /* a read-only one sends notifications */
+    c.level = (enum pqr_level)tx->level;
     c.keep = false;
     c.position = 1;
     int status = run_here(&c, stmts, 2, "about to COMMIT");

@@ -2,6 +2,7 @@
  * itself says who served (its cluster_name); pqr_source must agree. Fleet: one shard, two replicas. */
 #include "live.h"
 
+#include <libpq-fe.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -234,8 +235,11 @@ static int64_t count_on(pqr_session *s, int level, char source[64])
 static void sees_it_still(pqr_session *s)
 {
     char source[64];
-    if (count_on(s, PQR_LEVEL_SESSION, source) != 1)
+    if (count_on(s, PQR_LEVEL_SESSION, source) != 1) {
+        fleet("resume-replay " R1);
+        fleet("resume-replay " R2);
         fail_msg("%s shows what was before", source);
+    }
 }
 
 /* Its postmaster lives on, and its backends start anew from its last restart point: what it had
@@ -337,6 +341,76 @@ static void while_a_connection_is_lent_for_writing_and_after_a_session_does_not_
     OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     EVENTUALLY(10000, strcmp(source_of_next_read(s), P) != 0);
     pqr_session_close(s);
+}
+
+/* A session on a replica; from now on the replicas stand still. */
+static pqr_session *session_beside_paused_replicas(pqr_session *s)
+{
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    EVENTUALLY(10000, strcmp(source_of_next_read(s), P) != 0);
+    fleet("pause-replay " R1);
+    fleet("pause-replay " R2);
+    ask(P, "insert into note(body) values (98000)");
+    return s;
+}
+
+static void end_beside_paused_replicas(pqr_session *s)
+{
+    pqr_session_close(s);
+    fleet("resume-replay " R1);
+    fleet("resume-replay " R2);
+    ask(P, "delete from note where body = 98000");
+    EVENTUALLY(10000, ask_number(R1, "select count(*) from note where body = 98000") == 0 &&
+                          ask_number(R2, "select count(*) from note where body = 98000") == 0);
+}
+
+#define COUNT PQR_QUERY(.sql = "select count(*) from note where body = 98000")
+
+static void what_a_transaction_showed_a_session_sees_still(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    for (int read_only = 0; read_only < 2; read_only++)
+        for (int end = 0; end < 3; end++) {
+            pqr_tx *tx;
+            pqr_result *res = NULL;
+            pqr_session *s = live_session(db, "acme");
+            OK(pqr_begin(s, PQR_TX(.read_only = read_only, .level = PQR_LEVEL_PRIMARY), &tx,
+                         &live_error));
+            session_beside_paused_replicas(s);
+            OK(pqr_exec(tx, COUNT, &res, &live_error));
+            assert_int_equal(pqr_int64(res, 0, 0), 1);
+            pqr_result_free(res);
+            if (end == 1)
+                pqr_rollback(tx);
+            else if (end == 2)
+                OK(pqr_commit(tx, &live_error));
+            sees_it_still(s);
+            if (end == 0)
+                pqr_rollback(tx);
+            end_beside_paused_replicas(s);
+        }
+    pqr_close(db, 0);
+}
+
+static void what_a_lent_connection_showed_a_session_sees_still(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx;
+    struct pg_conn *lent;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    OK(pqr_lend(s, PQR_LEND_READ, &lent, &live_error)); /* of the primary, by that */
+    pqr_rollback(tx);
+    session_beside_paused_replicas(s);
+    PGresult *res = PQexec(lent, "select count(*) from note where body = 98000");
+    assert_string_equal(PQgetvalue(res, 0, 0), "1");
+    PQclear(res);
+    pqr_give_back(s, lent);
+    sees_it_still(s);
+    end_beside_paused_replicas(s);
+    pqr_close(db, 0);
 }
 
 static void *write_all_the_time(void *arg)
@@ -619,6 +693,8 @@ int main(void)
         cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
         cmocka_unit_test(
             while_a_connection_is_lent_for_writing_and_after_a_session_does_not_go_back),
+        cmocka_unit_test(what_a_transaction_showed_a_session_sees_still),
+        cmocka_unit_test(what_a_lent_connection_showed_a_session_sees_still),
         cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
         cmocka_unit_test(a_replica_with_replay_paused_is_left_out_and_comes_back),
