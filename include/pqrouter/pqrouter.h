@@ -47,7 +47,7 @@ typedef enum pqr_code {
     PQR_OK = 0,
     PQR_E_USAGE = -1,    /* the call itself is wrong: a NULL, a wrong size, a refused statement */
     PQR_E_CONFIG = -2,   /* the configuration is wrong: all faults are in the message */
-    PQR_E_NOMEM = -3,    /* out of memory */
+    PQR_E_NOMEM = -3,    /* out of memory, descriptors or ports */
     PQR_E_FORKED = -4,   /* the handle was used before fork(): open one of your own */
     PQR_E_CLOSED = -5,   /* the router is closing or closed */
     PQR_E_DEADLINE = -6, /* the call's deadline passed; a write: before it was sent */

@@ -221,12 +221,16 @@ static void connect_failed(struct pqi_call *c)
     drop_conn(c);
     pqi_count(c->db, connects_failed);
     pqi_shard_troubled(c->node, &t);
-    pqi_shard_look_again(c->shard);
     pqi_err(&c->err, trouble_code(t.kind), "%s (%s): %s", c->node->target->name,
             c->node->target->shown, t.text);
     pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t.sqlstate);
+    if (c->err.code == PQR_E_NOMEM) { /* its servers are as they were */
+        end_with_error(c);
+        return;
+    }
+    pqi_shard_look_again(c->shard);
     c->tried[c->node->index] = true;
-    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+    if (may_rerun(c))
         rerun(c, c->write ? PQI_BACKOFF : PQI_ELSEWHERE);
     else
         end_with_error(c);
@@ -699,8 +703,12 @@ static void ride_trouble(struct pqi_call *c)
     pqi_err(&c->err, trouble_code(t->kind), "%s (%s): %s", c->node->target->name,
             c->node->target->shown, t->text);
     pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t->sqlstate);
-    c->tried[c->node->index] = true;
-    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+    /* Where no lane can be opened here, an idle connection may still serve it. */
+    if (c->err.code == PQR_E_NOMEM)
+        c->off_lanes = true;
+    else
+        c->tried[c->node->index] = true;
+    if (may_rerun(c))
         rerun(c, PQI_ELSEWHERE);
     else
         end_with_error(c);

@@ -121,7 +121,8 @@ static void fail_connect(struct opening *x)
     struct pqi_node *node = x->lane->node;
     pqi_count(x->opener->db, connects_failed);
     pqi_shard_troubled(node, &x->conn->trouble);
-    pqi_shard_look_again(node->shard);
+    if (x->conn->trouble.kind != PQI_TROUBLE_NOMEM)
+        pqi_shard_look_again(node->shard);
     fail(x, PQI_OUT_TROUBLE, NULL);
 }
 

@@ -41,6 +41,10 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
 /* It has just read on `node`, as it was in that generation. */
 void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation);
 
+/* It has been shown something on a connection that it holds there, beside its calls. */
+void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
+                             const struct pqi_conn *conn);
+
 /* It has written (or ended a transaction) on `node`, up to this position (NULL: not known). */
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
                      const struct pqi_position *at);

@@ -21,6 +21,7 @@
 /* What is known of a node: guarded by its shard's lock. */
 struct pqi_known {
     struct pqi_report report;
+    int64_t incarnation_us; /* as in struct pqi_sighting */
     struct pqi_stamp stamp;
     struct pqi_lag lag;
     uint64_t lsn;       /* written or replayed, when it answered last */

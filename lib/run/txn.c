@@ -131,6 +131,7 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
                               .node = c->node,
                               .conn = c->conn,
                               .read_only = o->read_only,
+                              .level = o->level,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
@@ -202,6 +203,16 @@ static int is_busy(const struct pqr_tx *tx, pqr_error *err)
                     : PQR_OK;
 }
 
+/* What a statement showed holds for the session from now on, however the transaction ends. Where it
+ * may write, that is until a position of the primary is told. */
+static void bind_session(struct pqr_tx *tx, const struct pqi_conn *conn)
+{
+    if (!tx->read_only)
+        tx->session->unsure = true;
+    else if (tx->level != PQR_LEVEL_ANY)
+        pqi_session_read_beside(tx->session, tx->node, conn);
+}
+
 /* Lost inside the block, before COMMIT: the server rolls back when it notices, so nothing of the
  * transaction happened, however far it was. */
 static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
@@ -240,6 +251,7 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     struct pqr_tx *tx = op->tx;
     struct pqi_conn *conn = c->conn;
     tx->busy = false;
+    bind_session(tx, conn);
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, c);
         pqi_conn_back(tx->node, take_conn(tx));

@@ -15,17 +15,24 @@
 static const char watch_client_sql[] =
     "select pg_catalog.set_config('client_connection_check_interval', '250ms', false)";
 
-static const char identity_sql[] =
-    "select r, pg_catalog.current_setting('transaction_read_only'),"
-    " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"
-    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
-    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
-    " (select c.system_identifier from pg_catalog.pg_control_system() c),"
-    " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end,"
-    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
-    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"
-    " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end"
-    " from pg_catalog.pg_is_in_recovery() r";
+/* Statistics that a server keeps over a clean restart begin anew after a crash, also where the
+ * postmaster lived on. Servers before 14 do not tell. */
+#define INCARNATION                                                          \
+    "(select (extract(epoch from w.stats_reset) * 1000000)::pg_catalog.int8" \
+    " from pg_catalog.pg_stat_get_wal() w)"
+#define IDENTITY(incarnation)                                                                         \
+    "select r, pg_catalog.current_setting('transaction_read_only'),"                                  \
+    " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"          \
+    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("                                    \
+    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"              \
+    " (select c.system_identifier from pg_catalog.pg_control_system() c),"                            \
+    " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end," \
+    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"                      \
+    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"        \
+    " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end," incarnation             \
+    " from pg_catalog.pg_is_in_recovery() r"
+static const char identity_sql[] = IDENTITY(INCARNATION);
+static const char identity_13_sql[] = IDENTITY("0");
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
 
@@ -60,6 +67,12 @@ struct pqi_stmt pqi_ask_position_stmt(void)
                              .hash = pqi_prepared_hash(position_sql, NULL, 0)};
 }
 
+static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
+{
+    bool tells = pqi_conn_server_version(c) >= 140000;
+    return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = true};
+}
+
 void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 {
     char pins[256];
@@ -72,7 +85,7 @@ void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
     const struct pqi_stmt stmts[] = {
         {.sql = pins, .sync = true},
         {.sql = watch_client_sql, .sync = true},
-        {.sql = identity_sql, .sync = true},
+        identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
     pqi_conn_send(c, stmts, 4);
@@ -81,7 +94,7 @@ void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 void pqi_ask_probe(struct pqi_conn *c)
 {
     const struct pqi_stmt stmts[] = {
-        {.sql = identity_sql, .sync = true},
+        identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
     pqi_conn_send(c, stmts, 2);
@@ -105,7 +118,7 @@ static const char *text(const PGresult *r, int column)
 static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
 {
     const PGresult *r = a->pg;
-    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 8)
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 9)
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->read_only = strcmp(text(r, 1), "on") == 0;
@@ -113,6 +126,7 @@ static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
     out->system_id = strtoull(text(r, 3), NULL, 10);
     out->segment_bytes = strtoull(text(r, 5), NULL, 10);
     out->started_us = strtoll(text(r, 6), NULL, 10);
+    out->incarnation_us = strtoll(text(r, 8), NULL, 10);
     if (!PQgetisnull(r, 0, 7) && !pqi_lsn_parse(text(r, 7), &out->end))
         return false;
     /* A replica that has replayed nothing yet has no position: it is behind everything. */

@@ -17,7 +17,8 @@ struct pqi_sighting {
     uint64_t lsn; /* a primary's written position, a replica's replayed one */
     uint64_t end; /* a primary's end of log (insert position) */
     uint64_t segment_bytes;
-    int64_t started_us; /* when its postmaster did */
+    int64_t started_us;     /* when its postmaster did */
+    int64_t incarnation_us; /* also changes when it restarts from a crash; 0: it does not tell */
     struct pqi_stamp stamp;
 };
 

@@ -130,6 +130,17 @@ static void classify_login(struct pqi_conn *c, const char *sqlstate)
     die(c, t->kind, t->text);
 }
 
+/* Does this process lack something? libpq tells it as text only, in the language of the moment. */
+static bool lacking(const char *text)
+{
+    static const int lacks[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL};
+    char said[128];
+    for (size_t i = 0; i < sizeof lacks / sizeof *lacks; i++)
+        if (strstr(text, strerror_r(lacks[i], said, sizeof said)))
+            return true;
+    return strstr(text, "out of memory") != NULL;
+}
+
 static void classify_refusal(struct pqi_conn *c)
 {
     const char *text = c->pg ? PQerrorMessage(c->pg) : "out of memory";
@@ -142,7 +153,11 @@ static void classify_refusal(struct pqi_conn *c)
         const char *reason = strstr(text, "failed: ");
         reason = reason ? reason + strlen("failed: ") : text;
         bool tls = strstr(text, "SSL") || strstr(text, "certificate");
-        die(c, tls ? PQI_TROUBLE_TLS : PQI_TROUBLE_REFUSED, reason);
+        die(c,
+            lacking(text) ? PQI_TROUBLE_NOMEM
+            : tls         ? PQI_TROUBLE_TLS
+                          : PQI_TROUBLE_REFUSED,
+            reason);
     }
 }
 
@@ -193,7 +208,8 @@ static bool dial_next(struct pqi_conn *c)
 static void try_others(struct pqi_conn *c)
 {
     while (c->state == PQI_DEAD && c->address >= 0 && !c->ready && c->n == 0 &&
-           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT))
+           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT ||
+            c->trouble.kind == PQI_TROUBLE_NOMEM)) /* a host without IPv6 lacks such an address */
         if (!dial_next(c))
             return;
 }
@@ -760,6 +776,11 @@ enum pqi_block pqi_conn_block(const struct pqi_conn *c)
     default:
         return PQI_BLOCK_OPEN;
     }
+}
+
+int pqi_conn_server_version(const struct pqi_conn *c)
+{
+    return PQserverVersion(c->pg);
 }
 
 bool pqi_conn_reads_only(const struct pqi_conn *c)

@@ -77,7 +77,7 @@ struct pqi_trouble {
         PQI_TROUBLE_NOT_NOW,  /* 57P03: starting up, shutting down */
         PQI_TROUBLE_LOST,     /* was connected, and the link ended */
         PQI_TROUBLE_PROTOCOL, /* answered what cannot be: closed for safety */
-        PQI_TROUBLE_NOMEM
+        PQI_TROUBLE_NOMEM     /* this process lacks memory, descriptors, ports: no server's fault */
     } kind;
     char sqlstate[6];
     enum pqi_severity severity;
@@ -173,6 +173,9 @@ void pqi_answer_tell(const struct pqi_answer *a, pqr_error *err);
 
 /* IDLE: provably clean, that is in no transaction and not tainted. */
 bool pqi_conn_clean(const struct pqi_conn *c);
+
+/* As libpq has it: 150004. */
+int pqi_conn_server_version(const struct pqi_conn *c);
 
 /* Is the session still read-only by default? (The server reports it.) */
 bool pqi_conn_reads_only(const struct pqi_conn *c);
