@@ -5,6 +5,7 @@
 #include "../base/mem.h"
 #include "../run/gate.h"
 #include "../run/lend.h"
+#include "../run/monitor.h"
 #include "../run/router.h"
 #include "../run/statement.h"
 #include "../run/txn.h"
@@ -44,15 +45,26 @@ int pqr_loop_dispatch(pqr_loop *loop, int max)
     return code == PQR_OK ? pqi_loop_dispatch(loop, max) : code;
 }
 
+static void end_works(struct pqr_loop *loop);
+
 void pqr_loop_close(pqr_loop *loop)
 {
     if (!loop)
         return;
     struct pqr *db = loop->db;
-    if (pqi_gate_pid(db, NULL) == PQR_OK)
-        pqi_loop_close(loop);
-    else
+    bool forked = pqi_gate_pid(db, NULL) != PQR_OK;
+    if (forked) {
         pqi_loop_orphan(loop);
+    } else if (loop->dispatching) {
+        pqi_log(&db->log, PQR_LOG_ERROR, "usage",
+                "pqr_loop_close was called in a callback of that loop: nothing is done");
+        return;
+    } else {
+        pqi_loop_end_calls(loop);
+        end_works(loop);
+        pqi_loop_end_calls(loop);
+        pqi_loop_close(loop);
+    }
     pqi_router_unref(db);
 }
 
@@ -73,6 +85,27 @@ struct submission {
     void (*end)(struct submission *x, pqr_done *done, pqr_error *err);
 };
 
+/* One call less; a session that was closed meanwhile ends with the last. */
+static void release(struct pqr_session *s)
+{
+    if (--s->calls == 0 && s->closing)
+        pqi_session_close(s);
+}
+
+/* What it would have got is not to be had from a session that was closed meanwhile. */
+static void take_back(struct pqr_session *s, pqr_done *done, pqr_error *err)
+{
+    if (!done->tx && !done->conn)
+        return;
+    if (done->tx)
+        pqi_tx_drop(done->tx);
+    if (done->conn)
+        pqi_lend_back(s, done->conn);
+    done->tx = NULL;
+    done->conn = NULL;
+    pqi_err(err, PQR_E_CANCELLED, "its session was closed before it ended");
+}
+
 /* Everything is given back before the callback: it may submit the next call, or close the
  * session. */
 static void over(struct pqr_call *c)
@@ -87,8 +120,9 @@ static void over(struct pqr_call *c)
         list = pqi_mem_array(x->n, sizeof *list);
     done.batch = list;
     x->end(x, &done, &err);
-    if (--s->calls == 0 && s->closing)
-        pqi_session_close(s);
+    if (s->closing)
+        take_back(s, &done, &err);
+    release(s);
     pqi_gate_out(db);
     x->done(x->arg, &done);
     if (list != few)
@@ -96,15 +130,41 @@ static void over(struct pqr_call *c)
     pqi_mem_free(x);
 }
 
-static int check_submit(struct pqr_loop *loop, const void *on, const char *what, pqr_done_fn *done,
-                        pqr_error *err)
+static int check_loop(const struct pqr_loop *loop, pqr_done_fn *done, pqr_error *err)
 {
     pqi_err_none(err);
     int code = pqi_need(loop, "the loop", err);
-    if (code == PQR_OK)
-        code = pqi_need(on, what, err);
     if (code == PQR_OK && !done)
         code = pqi_err(err, PQR_E_USAGE, "done is NULL");
+    return code;
+}
+
+static int check_session(const struct pqr_loop *loop, const struct pqr_session *s, pqr_error *err)
+{
+    int code = pqi_need(s, "the session", err);
+    if (code == PQR_OK && s->db != loop->db)
+        code = pqi_err(err, PQR_E_USAGE, "the loop and the session are of two routers");
+    if (code == PQR_OK && s->closing)
+        code = pqi_err(err, PQR_E_USAGE, "the session was closed");
+    return code;
+}
+
+static int check_submit(const struct pqr_loop *loop, const struct pqr_session *s, pqr_done_fn *done,
+                        pqr_error *err)
+{
+    int code = check_loop(loop, done, err);
+    return code == PQR_OK ? check_session(loop, s, err) : code;
+}
+
+static int check_submit_tx(const struct pqr_loop *loop, const struct pqr_tx *tx, pqr_done_fn *done,
+                           pqr_error *err)
+{
+    int code = check_loop(loop, done, err);
+    if (code == PQR_OK)
+        code = pqi_need(tx, "the transaction", err);
+    /* Its session may be closed already: it is to be ended all the same. */
+    if (code == PQR_OK && tx->session->db != loop->db)
+        code = pqi_err(err, PQR_E_USAGE, "the loop and the transaction are of two routers");
     return code;
 }
 
@@ -115,6 +175,11 @@ static struct submission *new_submission(struct pqr_loop *loop, bool begins, pqr
     *code = pqi_gate_in(loop->db, begins, err);
     if (*code != PQR_OK)
         return NULL;
+    if (loop->closing) {
+        pqi_gate_out(loop->db);
+        *code = pqi_err(err, PQR_E_CLOSED, "the loop is closing: no new calls");
+        return NULL;
+    }
     struct submission *x = pqi_loop_has_room(loop) ? pqi_mem_new(sizeof *x) : NULL;
     if (!x) {
         pqi_gate_out(loop->db);
@@ -161,7 +226,7 @@ int pqr_submit_read(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_done
                     void *arg, pqr_call **call, pqr_error *err)
 {
     pqr_query own;
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     if (code == PQR_OK)
         code = pqi_take_query(&own, q, err);
     struct submission *x = code == PQR_OK ? new_submission(loop, true, done, arg, &code, err)
@@ -179,7 +244,7 @@ int pqr_submit_write(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_don
                      void *arg, pqr_call **call, pqr_error *err)
 {
     pqr_query own;
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     if (code == PQR_OK)
         code = pqi_take_query(&own, q, err);
     struct submission *x = code == PQR_OK ? new_submission(loop, true, done, arg, &code, err)
@@ -208,7 +273,7 @@ static void end_batch(struct submission *x, pqr_done *done, pqr_error *err)
 int pqr_submit_read_batch(pqr_loop *loop, pqr_session *s, const pqr_query *const *queries, size_t n,
                           pqr_done_fn *done, void *arg, pqr_call **call, pqr_error *err)
 {
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     const pqr_query **list = NULL;
     if (code == PQR_OK)
         code = pqi_take_queries(&list, queries, n, err);
@@ -239,7 +304,7 @@ int pqr_submit_begin(pqr_loop *loop, pqr_session *s, const pqr_tx_options *optio
                      pqr_done_fn *done, void *arg, pqr_call **call, pqr_error *err)
 {
     pqr_tx_options own;
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     if (code == PQR_OK)
         code = pqi_take_tx_options(&own, options, err);
     struct submission *x = code == PQR_OK ? new_submission(loop, true, done, arg, &code, err)
@@ -254,6 +319,7 @@ int pqr_submit_begin(pqr_loop *loop, pqr_session *s, const pqr_tx_options *optio
 static void end_exec(struct submission *x, pqr_done *done, pqr_error *err)
 {
     pqr_result *res = NULL;
+    x->c.op.tx->call = NULL;
     if (pqi_tx_exec_end(&x->c.op, &res, err) == PQR_OK)
         done->res = res;
     done->batch = NULL;
@@ -263,7 +329,7 @@ int pqr_submit_exec(pqr_loop *loop, pqr_tx *tx, const pqr_query *q, pqr_done_fn 
                     pqr_call **call, pqr_error *err)
 {
     pqr_query own;
-    int code = check_submit(loop, tx, "the transaction", done, err);
+    int code = check_submit_tx(loop, tx, done, err);
     if (code == PQR_OK)
         code = pqi_take_query(&own, q, err);
     struct submission *x = code == PQR_OK ? new_submission(loop, false, done, arg, &code, err)
@@ -272,7 +338,29 @@ int pqr_submit_exec(pqr_loop *loop, pqr_tx *tx, const pqr_query *q, pqr_done_fn 
         return code;
     const struct pqi_how how = how_on(loop);
     x->end = end_exec;
-    return submit(loop, x, pqi_tx_exec_start(&x->c.op, tx, &own, &how, err), call);
+    code = submit(loop, x, pqi_tx_exec_start(&x->c.op, tx, &own, &how, err), call);
+    if (code == PQR_OK)
+        tx->call = &x->c;
+    return code;
+}
+
+/* It ends here, or by pqr_work_done. USAGE: it stands. */
+static int check_end(const struct pqr_loop *loop, const struct pqr_tx *tx, pqr_done_fn *done,
+                     pqr_error *err)
+{
+    int code = check_submit_tx(loop, tx, done, err);
+    if (code == PQR_OK && tx->work)
+        code = pqi_err(err, PQR_E_USAGE, "this transaction is ended by pqr_work_done");
+    if (code == PQR_OK && tx->ending)
+        code = pqi_err(err, PQR_E_USAGE, "the transaction was rolled back already");
+    return code;
+}
+
+/* It could not be submitted: it ends all the same. */
+static void end_here(struct pqr_tx *tx, int code)
+{
+    if (code != PQR_E_FORKED)
+        pqi_tx_drop(tx);
 }
 
 static void end_commit(struct submission *x, pqr_done *done, pqr_error *err)
@@ -284,13 +372,17 @@ static void end_commit(struct submission *x, pqr_done *done, pqr_error *err)
 int pqr_submit_commit(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, void *arg, pqr_call **call,
                       pqr_error *err)
 {
-    int code = check_submit(loop, tx, "the transaction", done, err);
-    struct submission *x = code == PQR_OK ? new_submission(loop, false, done, arg, &code, err)
-                                          : NULL;
-    if (code == PQR_E_CLOSED)
-        pqi_tx_rollback(tx); /* its connection is gone already: this only frees */
-    if (!x)
+    int code = check_end(loop, tx, done, err);
+    if (code == PQR_OK && tx->busy)
+        code = pqi_err(err, PQR_E_USAGE,
+                       "the transaction has a call in flight: wait for it, then commit");
+    if (code != PQR_OK)
         return code;
+    struct submission *x = new_submission(loop, false, done, arg, &code, err);
+    if (!x) {
+        end_here(tx, code);
+        return code;
+    }
     const struct pqi_how how = how_on(loop);
     x->end = end_commit;
     return submit(loop, x, pqi_tx_commit_start(&x->c.op, tx, &how, err), call);
@@ -311,23 +403,32 @@ static void end_nothing(struct submission *x, pqr_done *done, pqr_error *err)
     done->batch = NULL;
 }
 
+/* A call of it that is in flight is cancelled, and its end is the transaction's. */
 int pqr_submit_rollback(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, void *arg, pqr_call **call,
                         pqr_error *err)
 {
-    int code = check_submit(loop, tx, "the transaction", done, err);
-    struct submission *x = code == PQR_OK ? new_submission(loop, false, done, arg, &code, err)
-                                          : NULL;
-    if (code == PQR_E_CLOSED)
-        pqi_tx_rollback(tx);
+    int code = check_end(loop, tx, done, err);
+    if (code == PQR_OK && tx->call && tx->call->loop != loop)
+        code = pqi_err(err, PQR_E_USAGE, "a call of the transaction is in flight on another loop");
+    if (code != PQR_OK)
+        return code;
+    struct submission *x = new_submission(loop, false, done, arg, &code, err);
+    if (!x && tx->busy && code != PQR_E_FORKED)
+        tx->ending = true;
+    else if (!x)
+        end_here(tx, code);
     if (!x)
         return code;
     const struct pqi_how how = how_on(loop);
     struct pqr_session *s = tx->session;
+    struct pqr_call *in_flight = tx->call;
     x->end = end_rollback;
     if (!pqi_tx_rollback_start(&x->c.op, tx, &how)) {
         x->end = end_nothing;
         pqi_op_init(&x->c.op, s, 0, 1, NULL, &how);
         x->c.op.call.state = PQI_CALL_DONE;
+        if (in_flight)
+            pqi_loop_cancel(in_flight);
     }
     return submit(loop, x, PQR_OK, call);
 }
@@ -345,7 +446,7 @@ static void end_lend(struct submission *x, pqr_done *done, pqr_error *err)
 int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done, void *arg,
                     pqr_call **call, pqr_error *err)
 {
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     if (code == PQR_OK && mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
         code = pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
     struct submission *x = code == PQR_OK ? new_submission(loop, true, done, arg, &code, err)
@@ -360,22 +461,38 @@ int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done,
 /* ---- Whole transactions, again and again ---------------------------------------------------- */
 
 struct pqi_work {
+    struct pqi_link of_loop;
     struct pqr_loop *loop;
-    struct pqr_session *session;
+    struct pqr_session *session; /* it counts as a call of it, also between its calls */
     pqr_tx_options options;
     pqr_loop_work_fn *run;
     pqr_done_fn *done;
     void *arg;
     int64_t until_ns; /* of the whole */
     int again;
-    pqr_error err; /* what the last run ended with */
+    pqr_error err;        /* what the last run ended with */
+    struct pqr_call last; /* its callback, where that may not run at once */
 };
 
 static void end_work(struct pqi_work *w)
 {
     const pqr_done done = {.size = sizeof done, .err = &w->err};
+    pqi_list_remove(&w->of_loop);
+    release(w->session);
     w->done(w->arg, &done);
     pqi_mem_free(w);
+}
+
+static void last_over(struct pqr_call *c)
+{
+    end_work(pqi_container(c, struct pqi_work, last));
+}
+
+/* Outside of a dispatch, or in the middle of a callback: its own comes later. */
+static void end_work_later(struct pqi_work *w)
+{
+    w->last.over = last_over;
+    pqi_loop_post(w->loop, &w->last);
 }
 
 static void on_begun(void *arg, const pqr_done *done);
@@ -441,26 +558,51 @@ static void on_rolled_back(void *arg, const pqr_done *done)
 void pqr_work_done(pqr_tx *tx, const pqr_error *err)
 {
     struct pqi_work *w = tx ? tx->work : NULL;
-    if (!w)
+    if (!w || pqi_gate_pid(w->loop->db, NULL) != PQR_OK)
         return;
     tx->work = NULL;
     pqi_err_none(&w->err);
     if (err)
         w->err = *err;
+    if (w->err.code == PQR_OK && tx->busy)
+        pqi_err(&w->err, PQR_E_USAGE, "pqr_work_done came while a call was in flight: rolled back");
     int code = w->err.code == PQR_OK
                    ? pqr_submit_commit(w->loop, tx, on_committed, w, NULL, &w->err)
                    : pqr_submit_rollback(w->loop, tx, on_rolled_back, w, NULL, NULL);
-    if (code == PQR_E_USAGE) /* a call of it is in flight: it ends the transaction */
-        pqi_tx_rollback(tx);
     if (code != PQR_OK)
-        end_work(w);
+        end_work_later(w);
+}
+
+/* Its transaction, while the application has it. */
+static struct pqr_tx *tx_of(struct pqi_work *w)
+{
+    struct pqi_link *txs = &w->session->txs;
+    for (struct pqi_link *at = txs->next; at != txs; at = at->next) {
+        struct pqr_tx *tx = pqi_container(at, struct pqr_tx, of_session);
+        if (tx->work == w)
+            return tx;
+    }
+    return NULL;
+}
+
+/* Those that have no call in flight are in the application's hands: they end without it. */
+static void end_works(struct pqr_loop *loop)
+{
+    for (struct pqi_link *at = loop->works.next; at != &loop->works; at = at->next) {
+        struct pqi_work *w = pqi_container(at, struct pqi_work, of_loop);
+        struct pqr_tx *tx = tx_of(w);
+        if (tx)
+            pqi_tx_drop(tx);
+        pqi_err(&w->err, PQR_E_CANCELLED, "the loop was closed before the work was done");
+        end_work_later(w);
+    }
 }
 
 int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
                         pqr_loop_work_fn *work, pqr_done_fn *done, void *arg, pqr_error *err)
 {
     pqr_tx_options own;
-    int code = check_submit(loop, s, "the session", done, err);
+    int code = check_submit(loop, s, done, err);
     if (code == PQR_OK && !work)
         code = pqi_err(err, PQR_E_USAGE, "work is NULL");
     if (code == PQR_OK)
@@ -475,14 +617,18 @@ int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *op
     w->until_ns = pqi_after_ms(pqi_now_ns(),
                                own.deadline_ms > 0 ? own.deadline_ms : s->deadline_ms);
     code = begin_work(w, 0, err);
-    if (code != PQR_OK)
+    if (code != PQR_OK) {
         pqi_mem_free(w);
-    return code;
+        return code;
+    }
+    pqi_list_append(&loop->works, &w->of_loop);
+    s->calls++;
+    return PQR_OK;
 }
 
 /* ---- Ready ---------------------------------------------------------------------------------- */
 
-/* Shard by shard: a call with no statements, which only wants a connection that takes writes. */
+/* Shard by shard: a call with no statements, which only looks whether there is a primary. */
 struct look {
     struct pqr_loop *loop;
     struct pqr_session *session;
@@ -502,7 +648,7 @@ static void end_look(struct submission *x, pqr_done *done, pqr_error *err)
     done->batch = NULL;
 }
 
-static int look_at(struct look *k, pqr_call **call, pqr_error *err)
+static int look_at(struct look *k, pqr_error *err)
 {
     int code;
     struct submission *x = new_submission(k->loop, true, on_looked, k, &code, err);
@@ -512,32 +658,52 @@ static int look_at(struct look *k, pqr_call **call, pqr_error *err)
     x->end = end_look;
     k->session->fixed = &k->loop->db->shards[k->group];
     pqi_op_init(&x->c.op, k->session, 0, 1, NULL, &how);
-    x->c.op.call.write = true;
+    x->c.op.call.write = x->c.op.call.looks = true;
     x->c.op.call.until_ns = x->c.op.call.hope_until_ns = k->until_ns;
-    return submit(k->loop, x, PQR_OK, call);
+    return submit(k->loop, x, PQR_OK, NULL);
+}
+
+static void note_error(struct look *k, const pqr_error *err)
+{
+    if (k->first.code == PQR_OK)
+        k->first = *err;
+    else if (err->code != PQR_OK)
+        pqi_err_add(&k->first, " | %s", err->message);
 }
 
 static void on_looked(void *arg, const pqr_done *done)
 {
     struct look *k = arg;
     pqr_error err;
-    if (done->err->code != PQR_OK && k->first.code == PQR_OK)
-        k->first = *done->err;
-    else if (done->err->code != PQR_OK)
-        pqi_err_add(&k->first, " | %s", done->err->message);
+    note_error(k, done->err);
     bool cancelled = done->err->code == PQR_E_CANCELLED || done->err->code == PQR_E_CLOSED;
-    if (!cancelled && ++k->group < k->loop->db->ngroups && look_at(k, NULL, &err) == PQR_OK)
-        return;
+    if (!cancelled && ++k->group < k->loop->db->ngroups) {
+        if (look_at(k, &err) == PQR_OK)
+            return;
+        note_error(k, &err);
+    }
     const pqr_done end = {.size = sizeof end, .err = &k->first};
     pqr_session_close(k->session);
     k->done(k->arg, &end);
     pqi_mem_free(k);
 }
 
+/* All of them at once: those that come later are looked at meanwhile. */
+static int use_all(struct pqr *db, pqr_error *err)
+{
+    int code = pqi_gate_in(db, true, err);
+    if (code != PQR_OK)
+        return code;
+    for (int i = 0; i < db->ngroups && code == PQR_OK; i++)
+        code = pqi_monitor_use(db->monitor, &db->shards[i], err);
+    pqi_gate_out(db);
+    return code;
+}
+
 int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void *arg,
                      pqr_error *err)
 {
-    int code = check_submit(loop, loop, "the loop", done, err);
+    int code = check_loop(loop, done, err);
     struct look *k = code == PQR_OK ? pqi_mem_new(sizeof *k) : NULL;
     if (code == PQR_OK && !k)
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a call");
@@ -547,9 +713,11 @@ int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void
     *k = (struct look){.loop = loop, .done = done, .arg = arg};
     k->until_ns = pqi_after_ms(pqi_now_ns(), timeout_ms);
     pqi_err_none(&k->first);
-    code = pqi_session_open(loop->db, &o, &k->session, err);
+    code = use_all(loop->db, err);
     if (code == PQR_OK)
-        code = look_at(k, NULL, err);
+        code = pqi_session_open(loop->db, &o, &k->session, err);
+    if (code == PQR_OK)
+        code = look_at(k, err);
     if (code != PQR_OK && k->session)
         pqr_session_close(k->session);
     if (code != PQR_OK)

@@ -15,6 +15,7 @@
 #define ATTEMPTS_MAX 4 /* the first, and three more */
 #define PAUSE_MS 10    /* before the second; doubles, with full jitter */
 #define MONITOR_BORROWS_MS 50
+#define REFUSAL_MS 1000 /* as long as pqr_ready waits for a refusal to be looked at again */
 
 /* DB_POOL_TIMEOUT bounds the wait for a connection, and for a server to have one with. `nowait` is
  * about full pools: a server must still be found, and where the monitor has no connection of its
@@ -386,10 +387,10 @@ static void use_grant(struct pqi_call *c)
 
 static void queue_step(struct pqi_call *c, int64_t now)
 {
-    if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
+    if (aborted(c) || now >= c->until_ns) {
+        end_unsent(c, "waiting for a connection"); /* also if it was granted one just now */
+    } else if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
         use_grant(c);
-    } else if (aborted(c) || now >= c->until_ns) {
-        end_unsent(c, "waiting for a connection");
     } else if (now >= c->queue_until_ns) {
         pool_timed_out(c);
     } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
@@ -441,6 +442,29 @@ static void forget_tries(struct pqi_call *c)
     memset(c->tried, 0, sizeof c->tried);
 }
 
+/* There is a node to serve it, and that was the question. */
+static void look_done(struct pqi_call *c)
+{
+    pqi_err_none(&c->err);
+    done(c);
+}
+
+/* A refusal may rest on what was seen before it was mended: who only looks lets it be looked at
+ * again first. */
+static bool refused_for_good(struct pqi_call *c)
+{
+    int64_t until = pqi_after_ms(c->begun_ns, REFUSAL_MS);
+    if (!c->looks || pqi_now_ns() >= until)
+        return true;
+    if (!c->hoping) {
+        pqi_shard_hope(c->shard, &c->hope);
+        pqi_shard_look_again(c->shard);
+    }
+    c->hoping = true;
+    c->hope_until_ns = until < c->until_ns ? until : c->until_ns;
+    return false;
+}
+
 static void place(struct pqi_call *c)
 {
     if (!find_shard(c)) {
@@ -459,13 +483,21 @@ static void place(struct pqi_call *c)
     case PQI_PLACE_GO:
         stop_hoping(c);
         c->attempts++;
-        acquire(c);
+        if (c->looks)
+            look_done(c);
+        else
+            acquire(c);
         break;
     case PQI_PLACE_WAIT:
+        if (c->looks)
+            c->hope_until_ns = c->until_ns;
         c->state = PQI_CALL_HOPE;
         break;
     case PQI_PLACE_REFUSED:
-        end_with_error(c);
+        if (refused_for_good(c))
+            end_with_error(c);
+        else
+            c->state = PQI_CALL_HOPE;
         break;
     }
 }
@@ -475,7 +507,7 @@ static void hope_step(struct pqi_call *c, int64_t now)
 {
     if (aborted(c))
         end_unsent(c, "waiting for a server");
-    else if (now >= c->until_ns && pqi_shard_next_look(c->shard) != PQI_FOREVER)
+    else if (now >= c->until_ns && !c->looks && pqi_shard_next_look(c->shard) != PQI_FOREVER)
         end_unsent(c, "waiting for the first look at its servers");
     else if (now >= c->until_ns || now >= c->hope_until_ns)
         end_with_error(c);
@@ -634,11 +666,15 @@ static void run_step(struct pqi_call *c, short revents)
 }
 
 /* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
- * server sees that and stops. */
+ * server sees that and stops. If only the position is missing, what was asked is done. */
 static void run_late(struct pqi_call *c)
 {
-    pqi_count(c->db, deadlines);
     pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
+    if (acknowledged(c)) {
+        run_done(c);
+        return;
+    }
+    pqi_count(c->db, deadlines);
     run_failed(c, -1, true);
 }
 
@@ -859,8 +895,8 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         ride_step(c, now);
     else if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
-    else if (on_conn(c))
-        connect_step(c, revents);
+    else if (on_conn(c) && !aborted(c) && now < c->until_ns)
+        connect_step(c, revents); /* else nothing is sent any more: it ends below */
     else if (c->state == PQI_CALL_QUEUE)
         queue_step(c, now);
     else if (c->state == PQI_CALL_HOPE)

@@ -22,6 +22,7 @@ struct pqi_call {
     int first, count;        /* which of them are the caller's */
     int position;            /* which one tells the server's position; -1: none */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
+    bool looks;              /* only whether a node can serve it: takes no connection */
     bool unit;               /* may be run again as a whole; false: a part of a transaction */
     const char *name;        /* labels it in errors and the log; NULL: none */
     struct pqi_group *group; /* whose lanes it may share; NULL: it takes a connection of its own */

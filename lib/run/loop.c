@@ -15,6 +15,7 @@
 
 #define SWEEP_MS 500
 #define EVENTS 64
+#define ROUNDS 4 /* of events in one dispatch: the application has other things to do too */
 
 /* ---- Being woken ---------------------------------------------------------------------------- */
 
@@ -169,6 +170,12 @@ static void pump(struct pqr_loop *l)
     }
 }
 
+static void expect_sweep(struct pqr_loop *l)
+{
+    if (l->sweep_due_ns == PQI_FOREVER)
+        l->sweep_due_ns = pqi_after_ms(pqi_now_ns(), SWEEP_MS);
+}
+
 static void each_lane(struct pqr_loop *l, void (*act)(struct pqr_loop *l, struct pqi_lane *lane))
 {
     for (int i = 0; i < l->db->nnodes; i++)
@@ -181,6 +188,9 @@ static void sweep_lane(struct pqr_loop *l, struct pqi_lane *lane)
     int64_t idle, born;
     pqi_conn_limits(l->db->options, pqi_now_ns(), &idle, &born);
     pqi_lane_sweep(lane, idle, born);
+    short events;
+    if (pqi_lane_fd(lane, &events) >= 0)
+        expect_sweep(l);
 }
 
 /* ---- Calls ---------------------------------------------------------------------------------- */
@@ -236,10 +246,13 @@ static void drive_woken(struct pqr_loop *l)
         drive(l, c, 0);
 }
 
+/* Each once: one that is due again at once must not keep the others from going on. */
 static void drive_due(struct pqr_loop *l)
 {
     int64_t now = pqi_now_ns();
-    for (struct pqi_timer *t; (t = pqi_heap_first(&l->timers)) && t->at_ns <= now;) {
+    size_t left = l->timers.n;
+    for (struct pqi_timer *t; left > 0 && (t = pqi_heap_first(&l->timers)) && t->at_ns <= now;
+         left--) {
         pqi_heap_remove(&l->timers, t);
         drive(l, pqi_container(t, struct pqr_call, timer), 0);
     }
@@ -291,14 +304,29 @@ void pqi_loop_submit(struct pqr_loop *l, struct pqr_call *c)
     set_timer(l);
 }
 
+void pqi_loop_post(struct pqr_loop *l, struct pqr_call *c)
+{
+    c->loop = l;
+    c->is_done = true;
+    l->ncalls++;
+    pqi_list_append(&l->calls, &c->of_loop);
+    pqi_list_append(&l->done, &c->turn);
+    if (!l->dispatching)
+        wake_loop(l);
+}
+
 void pqi_loop_cancel(struct pqr_call *c)
 {
+    struct pqr_loop *l = c->loop;
     if (c->is_done)
         return;
     c->op.call.cancelled = true;
-    drive(c->loop, c, 0);
-    if (c->is_done && !c->loop->dispatching)
-        wake_loop(c->loop);
+    drive(l, c, 0);
+    if (l->dispatching)
+        return;
+    if (!pqi_list_empty(&l->dirty) || c->is_done)
+        wake_loop(l);
+    set_timer(l);
 }
 
 /* ---- Dispatching ---------------------------------------------------------------------------- */
@@ -329,7 +357,7 @@ static void handle(struct pqr_loop *l, struct pqi_watch *w, uint32_t events)
 /* A step of one call or lane may end another one whose event was fetched beside it: such an event
  * points at a watch that is not registered any more, or is freed. So one by one, and calls are
  * freed only behind their callbacks, which come later. */
-static void take_events(struct pqr_loop *l)
+static bool take_events(struct pqr_loop *l)
 {
     struct epoll_event events[EVENTS];
     int n = epoll_wait(l->epoll, events, EVENTS, 0);
@@ -338,6 +366,7 @@ static void take_events(struct pqr_loop *l)
         if (w->fd >= 0)
             handle(l, w, events[i].events);
     }
+    return n > 0;
 }
 
 static void take_signals(struct pqr_loop *l)
@@ -348,8 +377,10 @@ static void take_signals(struct pqr_loop *l)
         pqi_flag_clear(l->event.fd);
     l->lanes_came = l->stirred = l->signalled = false;
     pthread_mutex_unlock(&l->lock);
-    if (came)
+    if (came) {
         each_lane(l, look_at_lane);
+        expect_sweep(l);
+    }
     if (stirred)
         drive_all(l);
 }
@@ -371,8 +402,8 @@ static void sweep(struct pqr_loop *l)
     int64_t now = pqi_now_ns();
     if (l->sweep_due_ns > now)
         return;
+    l->sweep_due_ns = PQI_FOREVER; /* unless one is still open */
     each_lane(l, sweep_lane);
-    l->sweep_due_ns = pqi_after_ms(now, SWEEP_MS);
 }
 
 static void set_dispatching(struct pqr_loop *l, bool is)
@@ -382,31 +413,39 @@ static void set_dispatching(struct pqr_loop *l, bool is)
     pthread_mutex_unlock(&l->lock);
 }
 
+/* One round: what has come is taken, and what follows from it is done. */
+static bool go_on(struct pqr_loop *l, int max, int *n)
+{
+    take_signals(l);
+    bool came = take_events(l);
+    drive_due(l);
+    drive_woken(l);
+    while ((max <= 0 || *n < max) && run_one(l)) {
+        ++*n;
+        drive_woken(l);
+    }
+    pump(l);
+    drive_woken(l);
+    return came;
+}
+
+/* Until a round finds no event: a descriptor may have more than was taken from it (libpq reads a
+ * buffer at a time), and who waits for edges is not told of that again. */
 int pqi_loop_dispatch(struct pqr_loop *l, int max)
 {
     int n = 0;
+    bool more = true;
     if (l->dispatching)
         return PQR_E_USAGE;
     set_dispatching(l, true);
-    do {
-        take_signals(l);
-        take_events(l);
-        drive_due(l);
-        drive_woken(l);
-        while ((max <= 0 || n < max) && run_one(l)) {
-            n++;
-            drive_woken(l);
-        }
-        drive_woken(l);
-        pump(l);
-        drive_woken(l);
-    } while ((max <= 0 || n < max) && !pqi_list_empty(&l->done));
+    for (int round = 0; more && round < ROUNDS && (max <= 0 || n < max || round == 0); round++)
+        more = go_on(l, max, &n) || !pqi_list_empty(&l->done);
     sweep(l);
     set_timer(l);
     set_dispatching(l, false);
     pthread_mutex_lock(&l->lock);
-    if (!pqi_list_empty(&l->done) || !pqi_list_empty(&l->woken))
-        signal_loop(l); /* there is more: also who waits for edges is to come again */
+    if (more || !pqi_list_empty(&l->done) || !pqi_list_empty(&l->woken))
+        signal_loop(l);
     pthread_mutex_unlock(&l->lock);
     return n;
 }
@@ -444,6 +483,7 @@ int pqi_loop_open(struct pqr *db, struct pqr_loop **out, pqr_error *err)
     pqi_list_init(&l->done);
     pqi_list_init(&l->dirty);
     pqi_list_init(&l->woken);
+    pqi_list_init(&l->works);
     l->event.kind = PQI_WATCH_EVENT;
     l->timer.kind = PQI_WATCH_TIMER;
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -456,8 +496,6 @@ int pqi_loop_open(struct pqr *db, struct pqr_loop **out, pqr_error *err)
         free_loop(l, false);
         return pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for a loop");
     }
-    l->sweep_due_ns = pqi_after_ms(pqi_now_ns(), SWEEP_MS);
-    set_timer(l);
     pthread_mutex_lock(&db->gate_lock);
     pqi_list_append(&db->loops, &l->of_db);
     pthread_mutex_unlock(&db->gate_lock);
@@ -465,9 +503,8 @@ int pqi_loop_open(struct pqr *db, struct pqr_loop **out, pqr_error *err)
     return PQR_OK;
 }
 
-void pqi_loop_close(struct pqr_loop *l)
+void pqi_loop_end_calls(struct pqr_loop *l)
 {
-    struct pqr *db = l->db;
     l->closing = true;
     for (struct pqi_link *at = l->calls.next; at != &l->calls; at = at->next)
         pqi_container(at, struct pqr_call, of_loop)->op.call.cancelled = true;
@@ -475,6 +512,11 @@ void pqi_loop_close(struct pqr_loop *l)
         drive_all(l);
         pqi_loop_dispatch(l, 0);
     }
+}
+
+void pqi_loop_close(struct pqr_loop *l)
+{
+    struct pqr *db = l->db;
     pthread_mutex_lock(&db->gate_lock);
     pqi_list_remove(&l->of_db);
     pthread_mutex_unlock(&db->gate_lock);

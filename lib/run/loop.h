@@ -13,7 +13,7 @@ struct pqi_watch {
     uint32_t events; /* for which */
 };
 
-/* A submitted call. What it is about lies around it (api/submit.c). */
+/* A submitted call. What it is about lies around it (api/loop.c). */
 struct pqr_call {
     struct pqi_op op;
     struct pqr_loop *loop;
@@ -47,6 +47,7 @@ struct pqr_loop {
     size_t ncalls;
     struct pqi_link done;  /* callbacks that are due */
     struct pqi_link dirty; /* lanes */
+    struct pqi_link works; /* transactions that are run as a whole; api/loop.c's */
     bool dispatching, closing;
 
     pthread_mutex_t lock;  /* guards all below */
@@ -57,7 +58,10 @@ struct pqr_loop {
 int pqi_loop_open(struct pqr *db, struct pqr_loop **out, pqr_error *err);
 int pqi_loop_dispatch(struct pqr_loop *l, int max);
 
-/* Ends every call in flight (their callbacks run), closes its lanes, frees it. */
+/* Ends every call in flight; their callbacks run. From the first on it is `closing`, and nothing
+ * is to be submitted any more. */
+void pqi_loop_end_calls(struct pqr_loop *l);
+/* With no call in flight: closes its lanes, frees it. */
 void pqi_loop_close(struct pqr_loop *l);
 /* In a child of fork(): frees it, speaks to nobody. */
 void pqi_loop_orphan(struct pqr_loop *l);
@@ -68,6 +72,9 @@ bool pqi_loop_has_room(struct pqr_loop *l);
 /* Begins to drive a call that pqi_call_init and its maker have filled. `over` is never called
  * before this returns. */
 void pqi_loop_submit(struct pqr_loop *l, struct pqr_call *c);
+
+/* A call that was never driven and has ended: only its callback is due. Needs no room. */
+void pqi_loop_post(struct pqr_loop *l, struct pqr_call *c);
 
 /* Ends a call early: as if its deadline had come. */
 void pqi_loop_cancel(struct pqr_call *c);

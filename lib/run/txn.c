@@ -80,8 +80,7 @@ void pqi_tx_cut_all(struct pqr *db)
         pqi_conn_give_up(node, conn);
 }
 
-/* Without a word: its connection is closed, and the server rolls back. */
-static void drop(struct pqr_tx *tx)
+void pqi_tx_drop(struct pqr_tx *tx)
 {
     struct pqi_conn *conn = take_conn(tx);
     if (conn)
@@ -92,7 +91,7 @@ static void drop(struct pqr_tx *tx)
 void pqi_tx_drop_all(struct pqr_session *s)
 {
     while (!pqi_list_empty(&s->txs))
-        drop(pqi_container(s->txs.next, struct pqr_tx, of_session));
+        pqi_tx_drop(pqi_container(s->txs.next, struct pqr_tx, of_session));
 }
 
 /* ---- Begin ---------------------------------------------------------------------------------- */
@@ -270,7 +269,7 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     c->conn = NULL; /* it stays the transaction's */
     pqi_op_free(op);
     if (tx->ending)
-        drop(tx);
+        pqi_tx_drop(tx);
     return code;
 }
 

@@ -16,6 +16,7 @@ struct pqr_tx {
     int64_t deadline_ms;   /* of each statement */
     int64_t until_ns;      /* of the whole; PQI_FOREVER: none */
     bool busy;             /* a call of it is in flight */
+    struct pqr_call *call; /* that call, if it was submitted to a loop */
     bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */
     struct pqi_work *work; /* whose run it is; NULL: nobody's */
     bool lost;             /* the connection went away: nothing of it happened */
@@ -48,6 +49,10 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
 /* When a transaction that ended with `e` may be run again as a whole, after so many times before;
  * 0: it may not. */
 int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns);
+
+/* Ends one without a word: its connection is closed, and the server rolls back. No call of it is
+ * in flight. */
+void pqi_tx_drop(struct pqr_tx *tx);
 
 /* Drops what a session has left open: its connections are closed, and the server rolls back. */
 void pqi_tx_drop_all(struct pqr_session *s);
