@@ -2,7 +2,24 @@
 #ifndef PQI_CHECK_H
 #define PQI_CHECK_H
 
+#include "../run/gate.h"
+
 #include <pqrouter/pqrouter.h>
+
+/* What most public functions are made of: checks and the gate, each of which may end the function
+ * with its error, and then the work, left by `return pqi_leave(db, work(…))`. */
+#define PQI_TRY(check)       \
+    do {                     \
+        int code_ = (check); \
+        if (code_ != PQR_OK) \
+            return code_;    \
+    } while (0)
+
+static inline int pqi_leave(struct pqr *db, int code)
+{
+    pqi_gate_out(db);
+    return code;
+}
 
 /* Copies a caller's struct of `size` bytes (its first field) into ours of `own` bytes, so that old
  * and new headers work with this library. USAGE: size 0, or a newer header's field is set that
