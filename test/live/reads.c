@@ -604,12 +604,6 @@ static int open_router(void **state)
     return 0;
 }
 
-static int close_router(void **state)
-{
-    pqr_close(*state, 1000);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
