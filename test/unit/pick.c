@@ -97,7 +97,7 @@ static struct pqi_candidate candidate(long i)
     c.lag.ms = lags[digit(&i, 4)];
     c.timeline = (uint32_t)digit(&i, 4);
     c.replayed = 49 + (uint64_t)digit(&i, 3);
-    c.full_ms = 100 * digit(&i, 2); /* no reason: it is judged all the same */
+    c.full_ms = 250 * digit(&i, 2); /* no reason: it is judged all the same */
     return c;
 }
 
@@ -136,7 +136,7 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
 static const struct pqi_candidate kinds[] = {
     {UP, false, true, true, false, {0, 0}, 2, 50, 0},            /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 2, 60, 99},       /* at the limits */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 249},      /* at the limits */
     {UP, false, true, true, false, {101, 0}, 2, 50, 0},          /* too many bytes behind */
     {UP, false, true, true, false, {0, 101}, 2, 50, 0},          /* too long behind */
     {UP, false, true, true, false, {50, -1}, 2, 50, 0},          /* its age is not known */
@@ -153,10 +153,10 @@ static const struct pqi_candidate kinds[] = {
     {UP, true, false, true, true, {0, 0}, 2, 50, 0},        /* it, tried */
     {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, 0},
     {UP, false, true, true, false, {0, 0}, 0, 90, 0},       /* a replica of unproven timeline */
-    {UP, false, true, true, false, {0, 0}, 2, 50, 100},     /* in order, and full */
-    {UP, false, true, true, false, {100, 100}, 2, 60, 100}, /* at the limits, and full */
-    {UP, false, true, true, false, {10, 10}, 2, 49, 100},   /* behind the session, and full */
-    {UP, true, false, true, false, {0, 0}, 2, 50, 100},     /* the primary, full */
+    {UP, false, true, true, false, {0, 0}, 2, 50, 250},     /* in order, and full */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 250}, /* at the limits, and full */
+    {UP, false, true, true, false, {10, 10}, 2, 49, 250},   /* behind the session, and full */
+    {UP, true, false, true, false, {0, 0}, 2, 50, 250},     /* the primary, full */
 };
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
 
@@ -170,7 +170,7 @@ struct shard {
 
 static bool is_full(const struct pqi_candidate *c)
 {
-    return c->full_ms >= 100;
+    return c->full_ms >= 250;
 }
 
 static void know(struct shard *s, const struct pqi_need *need)
