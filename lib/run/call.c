@@ -269,7 +269,7 @@ static void handshake_done(struct pqi_call *c)
         connect_failed(c);
         return;
     }
-    c->conn->ready = true;
+    pqi_conn_made(c->node, c->conn);
     if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
         pqi_conn_back(c->node, c->conn);

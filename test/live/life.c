@@ -16,12 +16,6 @@
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
 
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
-
 static long connections_of(const char *name)
 {
     return ask_number(P, "select count(*) from pg_stat_activity where application_name = '%s'",
@@ -260,15 +254,10 @@ static void after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_
     (void)state;
     pqr *db = READY_ROUTER("DB_APPLICATION_NAME=forker");
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t before = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t before = backend(s);
     assert_int_equal(in_child(read_once, db), -PQR_E_FORKED);
     assert_int_equal(in_child(read_and_close, db), -PQR_E_FORKED);
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    assert_int_equal(pqr_int32(r, 0, 0), before); /* the very same connection */
-    pqr_result_free(r);
+    assert_int_equal(backend(s), before); /* the very same connection */
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -602,13 +591,10 @@ static void idle_connections_are_closed_after_their_time(void **state)
     pqr_close(patient, 0);
 }
 
-static int32_t backend(pqr *db)
+static int32_t backend_of(pqr *db)
 {
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t pid = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t pid = backend(s);
     pqr_session_close(s);
     return pid;
 }
@@ -617,9 +603,9 @@ static void connections_are_retired_by_age(void **state)
 {
     (void)state;
     pqr *young = READY_ROUTER("DB_MAX_LIFETIME=1s"), *old = READY_ROUTER("DB_MAX_LIFETIME=60s");
-    int32_t first_young = backend(young), first_old = backend(old);
-    EVENTUALLY(5000, backend(young) != first_young);
-    assert_int_equal(backend(old), first_old);
+    int32_t first_young = backend_of(young), first_old = backend_of(old);
+    EVENTUALLY(5000, backend_of(young) != first_young);
+    assert_int_equal(backend_of(old), first_old);
     pqr_close(young, 0);
     pqr_close(old, 0);
 }
