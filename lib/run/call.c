@@ -727,6 +727,7 @@ static bool board(struct pqi_call *c)
     c->rider.hash = c->hash;
     c->rider.class_ = class_;
     c->rider.cost_us = cost_us;
+    c->rider.until_ns = c->until_ns;
     c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);
