@@ -48,20 +48,23 @@ static int bind(struct pqi_stmt *stmt, const pqr_query *q, enum pqi_place place,
     return code;
 }
 
-/* The answer's result, or USAGE when its command tag shows that the statement was not what this
- * place allows: then the connection is not used again either. */
-static int take_result(struct pqi_call *c, int i, enum pqi_place place, pqr_result **out,
-                       pqr_error *err)
+/* USAGE when the command tag shows that the statement was not what this place allows: then the
+ * connection is not used again either. */
+static int check_tag(struct pqi_call *c, int i, enum pqi_place place, pqr_error *err)
 {
     const char *tag = pqi_answer_tag(pqi_call_answer(c, i));
-    if (!pqi_tag_allowed(tag, place)) {
-        if (c->conn)
-            c->conn->tainted = true; /* a lane has seen to that itself */
-        return pqi_err(err, PQR_E_USAGE,
-                       "%s: a statement that answers %s is not a read: send it with "
-                       "pqr_write or in a transaction",
-                       c->node->target->name, tag);
-    }
+    if (pqi_tag_allowed(tag, place))
+        return PQR_OK;
+    if (c->conn)
+        c->conn->tainted = true; /* a lane has seen to that itself */
+    return pqi_err(err, PQR_E_USAGE,
+                   "%s: a statement that answers %s is not a read: send it with "
+                   "pqr_write or in a transaction",
+                   c->node->target->name, tag);
+}
+
+static int take_result(struct pqi_call *c, int i, pqr_result **out, pqr_error *err)
+{
     *out = pqi_result_new(pqi_call_take(c, i), c->node->target->name);
     if (*out)
         return PQR_OK;
@@ -77,9 +80,11 @@ static int finish(struct pqi_call *c, enum pqi_place place, pqr_result **res, pq
     int code = pqi_call_run(c);
     if (err)
         *err = c->err;
+    for (int i = 0; code == PQR_OK && i < c->count; i++)
+        code = check_tag(c, c->first + i, place, err);
     int taken = 0;
     for (; code == PQR_OK && res && taken < c->count; taken += code == PQR_OK)
-        code = take_result(c, c->first + taken, place, &res[taken], err);
+        code = take_result(c, c->first + taken, &res[taken], err);
     if (code != PQR_OK)
         for (int i = 0; i < taken; i++) {
             pqi_result_unref(res[i]);

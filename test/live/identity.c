@@ -359,6 +359,17 @@ static void add_text(void *arg, const char *text)
     strncat(arg, text, 60000 - strlen(arg) - 1);
 }
 
+/* Nobody has looked whose database it leads to. */
+static void a_connection_for_one_server_by_name_is_not_used_again(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    int before = health_of(db, P0).conns_idle;
+    OK(pqr_node_read(db, P0, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(health_of(db, P0).conns_idle, before);
+    pqr_close(db, 0);
+}
+
 static void the_sql_of_init_stamps_as_init_does(void **state)
 {
     (void)state;
@@ -413,6 +424,7 @@ int main(void)
                                stamped),
         cmocka_unit_test_setup(a_search_path_does_not_redirect_the_routers_own_statements, stamped),
         cmocka_unit_test_setup(a_session_needs_a_tenant_where_there_are_shards, stamped),
+        cmocka_unit_test_setup(a_connection_for_one_server_by_name_is_not_used_again, stamped),
         cmocka_unit_test_setup(the_sql_of_init_stamps_as_init_does, unstamped),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
