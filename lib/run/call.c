@@ -270,6 +270,7 @@ static void handshake_done(struct pqi_call *c)
         return;
     }
     pqi_conn_made(c->node, c->conn);
+    c->conn->tainted |= c->session->stamping; /* whose it is was not looked at */
     if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
         pqi_conn_back(c->node, c->conn);

@@ -468,6 +468,26 @@ static void what_a_function_leaves_behind_meets_nobody(void **state)
     }
 }
 
+static void what_a_sequence_gave_others_is_not_told(void **state)
+{
+    static const char *const statements[] = {"select lastval()", "select currval('note_id_seq')"};
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        const pqr_query *q = PQR_QUERY(.sql = statements[i], .level = PQR_LEVEL_PRIMARY);
+        OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL,
+                     &live_error));
+        FAILS(PQR_E_USAGE, pqr_write(s, q, NULL, &live_error));
+        assert_non_null(strstr(live_error.message, "RETURNING"));
+        FAILS(PQR_E_USAGE, pqr_read(s, q, NULL, &live_error));
+        pqr_tx *tx = begin(s, NULL);
+        OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL,
+                    &live_error));
+        OK(pqr_exec(tx, q, NULL, &live_error));
+        pqr_rollback(tx);
+    }
+    pqr_session_close(s);
+}
+
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
 {
     (void)state;
@@ -724,6 +744,7 @@ int main(void)
         cmocka_unit_test(what_a_transaction_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_write_or_a_read_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_function_leaves_behind_meets_nobody),
+        cmocka_unit_test(what_a_sequence_gave_others_is_not_told),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
         cmocka_unit_test(a_read_only_transaction_cannot_be_made_to_write),
