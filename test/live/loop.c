@@ -600,7 +600,10 @@ static void a_deadline_makes_the_descriptor_readable_by_itself(void **state)
     (void)state;
     struct stage t = STAGE("DB_HEALTH_INTERVAL=5m");
     for (enum waiting how = BY_POLL; how <= BY_EDGE; how++) {
-        struct end w = {0}, r = {0};
+        struct end w = {0}, r = {0}, warm = {0};
+        submit_write(t.loop, t.s, "select 1", &warm, NULL); /* so that the next is sent at once */
+        ENDS(t.loop, PQR_OK, &warm);
+        text_is(&warm, "1");
         int epoll = epoll_on(t.loop, how);
         int64_t begun = live_now_ms();
         OK(pqr_submit_write(t.loop, t.s,
@@ -717,13 +720,13 @@ static void a_call_cancelled_while_it_runs_is_honest_about_it(void **state)
     struct end r = {0}, w = {0}, x = {0}, again = {0};
     pqr_call *read, *write, *in_tx;
     pqr_tx *tx = begin(&t, NULL);
-    OK(pqr_submit_read(t.loop, t.s,
-                       PQR_QUERY(.sql = "select pg_sleep(600), 1", .level = PQR_LEVEL_PRIMARY),
-                       note, &r, &read, &live_error));
-    submit_write(t.loop, t.s, "select pg_sleep(600), 2", &w, &write);
-    OK(pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select pg_sleep(600), 3"), note, &x, &in_tx,
-                       &live_error));
-    MEANWHILE(t.loop, active("select pg_sleep(600)%%") == 3);
+    OK(pqr_submit_read(
+        t.loop, t.s, PQR_QUERY(.sql = "select pg_sleep(600), 'run', 1", .level = PQR_LEVEL_PRIMARY),
+        note, &r, &read, &live_error));
+    submit_write(t.loop, t.s, "select pg_sleep(600), 'run', 2", &w, &write);
+    OK(pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select pg_sleep(600), 'run', 3"), note, &x,
+                       &in_tx, &live_error));
+    MEANWHILE(t.loop, active("select pg_sleep(600), ''run''%%") == 3);
     pqr_cancel(read);
     pqr_cancel(write);
     pqr_cancel(in_tx);
@@ -734,7 +737,7 @@ static void a_call_cancelled_while_it_runs_is_honest_about_it(void **state)
     assert_int_equal(w.err.code, PQR_E_UNKNOWN);
     assert_int_equal(w.err.retry, PQR_RETRY_UNKNOWN);
     assert_int_equal(x.err.code, PQR_E_CANCELLED);
-    MEANWHILE(t.loop, active("select pg_sleep(600)%%") == 0); /* the servers notice */
+    MEANWHILE(t.loop, active("select pg_sleep(600), ''run''%%") == 0); /* the servers notice */
     FAILS(PQR_E_ROLLED_BACK, pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select 1"), never, NULL,
                                              NULL, &live_error));
     pqr_rollback(tx);
@@ -1292,9 +1295,8 @@ static void loops_outlive_their_servers(void **state)
     (void)state;
     enum { LOOPS = 2, BLOCKING = 4 };
     pthread_t threads[LOOPS + BLOCKING];
-    struct crowd c = {.db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms", "DB_CONNECT_TIMEOUT=500ms"),
-                      .calls_left = INT32_MAX,
-                      .faults = true};
+    struct crowd c = {
+        .db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms"), .calls_left = INT32_MAX, .faults = true};
     begin_crowd(&c, threads, LOOPS, BLOCKING);
     crowd_goes_on(&c, 200);
     fleet("kill " R1);
@@ -1448,9 +1450,10 @@ static void closing_the_router_elsewhere_ends_the_calls_of_a_loop_that_dispatche
     struct counting work;
     kept_work(&t, &work);
     submit_read(t.loop, t.s, "select pg_sleep(600)", &r, NULL);
-    submit_write(t.loop, t.s, "select pg_sleep(600)", &w, NULL);
-    OK(pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select pg_sleep(600)"), note, &x, NULL,
-                       &live_error));
+    submit_write(t.loop, t.s, "select pg_sleep(600), 'closed'", &w, NULL);
+    OK(pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select pg_sleep(600), 'closed'"), note, &x,
+                       NULL, &live_error));
+    MEANWHILE(t.loop, active("select pg_sleep(600), ''closed''") == 2);
     pthread_create(&thread, NULL, close_router, &closing);
     MEANWHILE(t.loop, closing.closed);
     pthread_join(thread, NULL);
