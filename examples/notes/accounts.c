@@ -90,16 +90,21 @@ int token_create(pqr_tx *tx, const char *tenant, const uint8_t account[16],
     return code;
 }
 
+const pqr_query *token_account_query(struct statement *st, const char *tenant,
+                                     const uint8_t token[TOKEN_BYTES], int level)
+{
+    return statement_keep(
+        st, PQR_QUERY(.name = "find token",
+                      .sql = "select account from notes.token "
+                             "where tenant = $1 and hash = sha256($2) and expires_at > now()",
+                      PQR_PARAMS(PQR_TEXT(tenant), PQR_BYTES(token, TOKEN_BYTES)), .level = level));
+}
+
 int token_account(pqr_session *s, const char *tenant, const uint8_t token[TOKEN_BYTES], int level,
                   pqr_result **res, pqr_error *err)
 {
-    return read_or_ask_primary(
-        s,
-        *PQR_QUERY(.name = "find token",
-                   .sql = "select account from notes.token "
-                          "where tenant = $1 and hash = sha256($2) and expires_at > now()",
-                   PQR_PARAMS(PQR_TEXT(tenant), PQR_BYTES(token, TOKEN_BYTES)), .level = level),
-        res, err);
+    struct statement st;
+    return read_or_ask_primary(s, *token_account_query(&st, tenant, token, level), res, err);
 }
 
 int token_delete(pqr_session *s, const char *tenant, const uint8_t token[TOKEN_BYTES],

@@ -5,7 +5,7 @@
 #ifndef NOTES_ACCOUNTS_H
 #define NOTES_ACCOUNTS_H
 
-#include <pqrouter/pqrouter.h>
+#include "statement.h"
 
 enum { TOKEN_BYTES = 32 };
 
@@ -33,6 +33,9 @@ int token_create(pqr_tx *tx, const char *tenant, const uint8_t account[16],
 /* account: whose token it is; MISSING: nobody's, or it is over. */
 int token_account(pqr_session *s, const char *tenant, const uint8_t token[TOKEN_BYTES], int level,
                   pqr_result **res, pqr_error *err);
+/* For an event loop. What a replica does not find, its primary may. */
+const pqr_query *token_account_query(struct statement *st, const char *tenant,
+                                     const uint8_t token[TOKEN_BYTES], int level);
 
 /* No columns; OK also if there is none. */
 int token_delete(pqr_session *s, const char *tenant, const uint8_t token[TOKEN_BYTES],

@@ -6,9 +6,6 @@
 
 #include <netinet/in.h>
 
-/* A body that is longer is answered with 413. */
-enum { BODY_MAX = 256 * 1024 };
-
 /* The listening server, and a thread for each connection. */
 struct http;
 

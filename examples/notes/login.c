@@ -13,21 +13,13 @@ enum { TOKEN_TEXT = BASE64URL_LEN(TOKEN_BYTES) + 1 };
 
 /* ---- Who a request is from ------------------------------------------------------------------ */
 
-static bool bearer(const struct request *r, uint8_t token[TOKEN_BYTES])
-{
-    static const char scheme[] = "Bearer ";
-    const char *header = request_header(r, "Authorization");
-    return header && strncmp(header, scheme, strlen(scheme)) == 0 &&
-           base64url_read(header + strlen(scheme), token, TOKEN_BYTES);
-}
-
 int login_check(struct request *r)
 {
     uint8_t token[TOKEN_BYTES];
     pqr_result *res = NULL;
     /* A replica may not know of a logout yet: good enough to read, not to change anything. */
     bool reads = strcmp(r->method, "GET") == 0;
-    if (!bearer(r, token))
+    if (!request_token(r, token))
         return UNAUTHORIZED;
     int code = token_account(r->session, r->tenant, token,
                              reads ? request_level(r) : PQR_LEVEL_PRIMARY, &res, &r->err);
@@ -115,7 +107,7 @@ int login_close(struct request *r, struct reply *reply)
 {
     uint8_t token[TOKEN_BYTES];
     pqr_result *res = NULL;
-    if (!bearer(r, token))
+    if (!request_token(r, token))
         return UNAUTHORIZED;
     int code = token_delete(r->session, r->tenant, token, &res, &r->err);
     return code == PQR_OK ? reply_with(reply, 204, NULL, res) : code;

@@ -1,24 +1,16 @@
 /* The notes service: many tenants, one process, one router. README.md says how to run it. */
 #include "app.h"
 #include "http.h"
+#include "listener.h"
 #include "migrate.h"
+#include "settings.h"
 
 #include <arpa/inet.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 
 enum { EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_CONFIG };
 enum { MIGRATE_MS = 30000, DRAIN_MS = 5000 };
-
-struct settings {
-    bool migrate;
-    struct sockaddr_in listen;
-    int64_t deadline_ms, grace_ms;
-};
 
 static void usage(FILE *out)
 {
@@ -32,79 +24,6 @@ static void usage(FILE *out)
           "  --deadline MS          how long a call to a database may take\n"
           "  --grace MS             how long an idle connection stays open after SIGTERM\n",
           out);
-}
-
-/* ---- Options -------------------------------------------------------------------------------- */
-
-static bool read_number(const char *text, int64_t least, int64_t most, int64_t *out)
-{
-    char *end = NULL;
-    long long n = strtoll(text, &end, 10);
-    if (end == text || *end || n < least || n > most)
-        return false;
-    *out = n;
-    return true;
-}
-
-static bool read_address(const char *text, struct sockaddr_in *out)
-{
-    char host[INET_ADDRSTRLEN];
-    const char *colon = strrchr(text, ':');
-    int64_t port;
-    if (!colon || (size_t)(colon - text) >= sizeof host || !read_number(colon + 1, 0, 65535, &port))
-        return false;
-    memcpy(host, text, (size_t)(colon - text));
-    host[colon - text] = '\0';
-    *out = (struct sockaddr_in){.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
-    return inet_pton(AF_INET, host, &out->sin_addr) == 1;
-}
-
-static bool read_option(int option, const char *value, struct settings *s)
-{
-    switch (option) {
-    case 'm':
-        s->migrate = true;
-        return true;
-    case 'l':
-        return read_address(value, &s->listen);
-    case 'd':
-        return read_number(value, 1, 3600000, &s->deadline_ms);
-    case 'g':
-        return read_number(value, 0, 3600000, &s->grace_ms);
-    case 'h':
-        usage(stdout);
-        exit(EXIT_OK);
-    default:
-        return false;
-    }
-}
-
-static bool read_options(int argc, char **argv, struct settings *s)
-{
-    static const struct option known[] = {
-        {"migrate", no_argument, NULL, 'm'},        {"listen", required_argument, NULL, 'l'},
-        {"deadline", required_argument, NULL, 'd'}, {"grace", required_argument, NULL, 'g'},
-        {"help", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
-    };
-    *s = (struct settings){.deadline_ms = 5000, .grace_ms = 5000};
-    read_address("127.0.0.1:8080", &s->listen);
-    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;)
-        if (!read_option(option, optarg, s))
-            return false;
-    return optind == argc;
-}
-
-/* ---- Serving -------------------------------------------------------------------------------- */
-
-/* A descriptor for each client and each connection to a database: more than shells allow, and less
- * than they could. */
-static void allow_descriptors(void)
-{
-    struct rlimit files;
-    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
-        files.rlim_cur = files.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &files);
-    }
 }
 
 /* Blocked in every thread, and taken by main: no handler interrupts anything. */
@@ -146,7 +65,7 @@ static int run(pqr *db, const struct settings *s)
         fprintf(stderr, "notes: this libcrypt has no yescrypt, or there is no memory for it\n");
         return EXIT_FAILED;
     }
-    allow_descriptors();
+    listener_allow_many();
     block_signals(&ends);
     pqr_ready(db, 0, NULL); /* does not wait: only, every shard is looked at from now on */
     int status = serve_until(&ends, &app, s);
@@ -159,9 +78,9 @@ int main(int argc, char **argv)
     struct settings s;
     pqr *db = NULL;
     pqr_error err;
-    if (!read_options(argc, argv, &s)) {
-        usage(stderr);
-        return EXIT_USAGE;
+    if (!settings_read(argc, argv, &s) || s.help) {
+        usage(s.help ? stdout : stderr);
+        return s.help ? EXIT_OK : EXIT_USAGE;
     }
     if (pqr_open(&db, NULL, &err) != PQR_OK) {
         fprintf(stderr, "notes: %s\n", err.message);

@@ -1,20 +1,11 @@
 /* Notes: JSON in, the repository, JSON out. */
 #include "note_api.h"
 
-#include "json.h"
-#include "notes.h"
+#include "note_json.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
-enum { PAGE = 20, PAGE_MAX = 100, BULK_MAX = 500 };
-
-static const struct member members[] = {
-    {"id", MEMBER_TEXT},         {"slug", MEMBER_TEXT},       {"title", MEMBER_TEXT},
-    {"body", MEMBER_TEXT},       {"parent", MEMBER_TEXT},     {"author", MEMBER_TEXT},
-    {"created_at", MEMBER_TIME}, {"updated_at", MEMBER_TIME}, {"deleted_at", MEMBER_TIME},
-    {"created", MEMBER_TRUTH},   {"count", MEMBER_NUMBER},    {"server", MEMBER_TEXT},
-};
+enum { BULK_MAX = 500 };
 
 static struct whose whose(const struct request *r)
 {
@@ -24,31 +15,22 @@ static struct whose whose(const struct request *r)
 /* What every handler of one row ends with. */
 static int reply_row(struct reply *reply, int http, int code, pqr_result *res)
 {
-    if (code != PQR_OK)
-        return code;
-    return reply_with(reply, http, json_row(res, 0, members, COUNT(members)), res);
+    return code == PQR_OK ? note_reply(reply, http, res) : code;
 }
 
 /* ---- One note ------------------------------------------------------------------------------- */
 
 int api_note_create(struct request *r, struct reply *reply)
 {
-    struct draft d = {0};
-    const struct field fields[] = {{"slug", &d.slug, true},
-                                   {"title", &d.title, true},
-                                   {"body", &d.body, false},
-                                   {"parent", &d.parent, false}};
+    struct draft d;
     struct whose by = whose(r);
     pqr_result *res = NULL;
-    json_t *body = json_body(r);
-    int code = body ? json_texts(body, fields, COUNT(fields), r) : MALFORMED;
+    json_t *body = NULL;
+    int code = note_draft(r, &body, &d);
     if (code == PQR_OK)
         code = note_create(r->session, &by, &d, &res, &r->err);
     json_decref(body);
-    if (code == PQR_OK)
-        snprintf(reply->location, sizeof reply->location, "/t/%s/notes/%s", r->tenant,
-                 pqr_text(res, 0, 0));
-    return reply_row(reply, 201, code, res);
+    return code == PQR_OK ? note_reply_new(reply, r, res) : code;
 }
 
 int api_note_find(struct request *r, struct reply *reply)
@@ -89,77 +71,15 @@ int api_note_restore(struct request *r, struct reply *reply)
 
 /* ---- Pages ---------------------------------------------------------------------------------- */
 
-static int page_limit(struct request *r, int *limit)
-{
-    const char *text = request_query(r, "limit");
-    char *end = NULL;
-    long n = text ? strtol(text, &end, 10) : PAGE;
-    if (text && (*text < '0' || *text > '9' || *end))
-        n = 0;
-    if (n < 1 || n > PAGE_MAX) {
-        r->field = "limit";
-        return MALFORMED;
-    }
-    *limit = (int)n;
-    return PQR_OK;
-}
-
-/* *after stays NULL on the first page. */
-static int page_cursor(struct request *r, const char *q, struct cursor *c,
-                       const struct cursor **after)
-{
-    const char *text = request_query(r, "cursor");
-    if (!text)
-        return PQR_OK;
-    if (!cursor_read(text, r->tenant, q, c)) {
-        r->field = "cursor";
-        return MALFORMED;
-    }
-    *after = c;
-    return PQR_OK;
-}
-
-/* Where the next page begins, if there is one: one row more than asked for was fetched to see. */
-static int page_next(struct request *r, const char *q, const pqr_result *res, int limit,
-                     json_t *body)
-{
-    struct cursor c;
-    char text[CURSOR_TEXT];
-    size_t last = (size_t)limit - 1;
-    if (pqr_rows(res) <= (size_t)limit)
-        return json_object_set_new(body, "next", json_null());
-    int code = pqr_get_uuid(res, last, 0, c.id, &r->err);
-    if (code == PQR_OK)
-        code = pqr_get_timestamptz(res, last, 3, &c.created_us, &r->err);
-    if (code != PQR_OK)
-        return code;
-    cursor_write(&c, r->tenant, q, text);
-    return json_object_set_new(body, "next", json_string(text));
-}
-
 int api_note_list(struct request *r, struct reply *reply)
 {
-    const char *q = request_query(r, "q");
-    struct cursor c;
-    const struct cursor *after = NULL;
-    int limit = 0;
+    struct page p;
     pqr_result *res = NULL;
-    int code = page_limit(r, &limit);
+    int code = page_read(r, &p);
     if (code == PQR_OK)
-        code = page_cursor(r, q, &c, &after);
-    if (code == PQR_OK)
-        code = note_list(r->session, r->tenant, q, after, limit + 1, request_level(r), &res,
-                         &r->err);
-    if (code != PQR_OK)
-        return code;
-    json_t *body = json_object();
-    json_object_set_new(body, "notes", json_rows(res, (size_t)limit, members, COUNT(members)));
-    code = page_next(r, q, res, limit, body);
-    if (code == PQR_OK)
-        return reply_with(reply, 200, body, res);
-    json_decref(body);
-    pqr_result_free(res);
-    return code;
+        code = note_list(r->session, r->tenant, p.q, page_after(&p), p.limit + 1, request_level(r),
+                         &res, &r->err);
+    return code == PQR_OK ? page_reply(reply, r, &p, res) : code;
 }
 
 int api_note_count(struct request *r, struct reply *reply)
@@ -223,13 +143,13 @@ int api_note_put(struct request *r, struct reply *reply)
     json_decref(body);
     if (code != PQR_OK)
         return code;
-    json_t *rows = json_rows(res, pqr_rows(res), members, COUNT(members));
+    json_t *rows = note_rows(res, pqr_rows(res));
     json_t *answer = json_object();
     if (note_count(r->session, r->tenant, PQR_LEVEL_SESSION, &count, &r->err) == PQR_OK) {
         pqr_result_free(res);
         res = count;
         json_decref(answer);
-        answer = json_row(count, 0, members, COUNT(members));
+        answer = note_row(count, 0);
     }
     json_object_set_new(answer, "notes", rows);
     return reply_with(reply, 200, answer, res);

@@ -6,18 +6,23 @@
 #define WHOLE " id, slug, title, body, parent, author, created_at, updated_at "
 #define SERVER " current_setting('cluster_name') as server "
 
+const pqr_query *note_create_query(struct statement *st, const struct whose *by,
+                                   const struct draft *d)
+{
+    return statement_keep(
+        st, PQR_QUERY(.name = "create note",
+                      .sql = "insert into notes.note (tenant, author, slug, title, body, parent) "
+                             "values ($1, $2, $3, $4, coalesce($5, ''), $6::uuid) "
+                             "returning" WHOLE "," SERVER,
+                      PQR_PARAMS(PQR_TEXT(by->tenant), PQR_UUID(by->account), PQR_TEXT(d->slug),
+                                 PQR_TEXT(d->title), PQR_TEXT(d->body), PQR_TEXT(d->parent))));
+}
+
 int note_create(pqr_session *s, const struct whose *by, const struct draft *d, pqr_result **res,
                 pqr_error *err)
 {
-    return pqr_write(
-        s,
-        PQR_QUERY(.name = "create note",
-                  .sql = "insert into notes.note (tenant, author, slug, title, body, parent) "
-                         "values ($1, $2, $3, $4, coalesce($5, ''), $6::uuid) "
-                         "returning" WHOLE "," SERVER,
-                  PQR_PARAMS(PQR_TEXT(by->tenant), PQR_UUID(by->account), PQR_TEXT(d->slug),
-                             PQR_TEXT(d->title), PQR_TEXT(d->body), PQR_TEXT(d->parent))),
-        res, err);
+    struct statement st;
+    return pqr_write(s, note_create_query(&st, by, d), res, err);
 }
 
 /* In the order of slugs, so that two bulks at a time wait for each other and do not deadlock. */
@@ -41,22 +46,27 @@ int note_put(pqr_session *s, const struct whose *by, const char *const *slugs,
         res, err);
 }
 
+const pqr_query *note_by_id_query(struct statement *st, const char *tenant, const uint8_t id[16],
+                                  int level)
+{
+    return statement_keep(st,
+                          PQR_QUERY(.name = "find note by id",
+                                    .sql = "select" WHOLE "from notes.note where tenant = $1 "
+                                           "and id = $2 and deleted_at is null",
+                                    PQR_PARAMS(PQR_TEXT(tenant), PQR_UUID(id)), .level = level));
+}
+
 int note_by_id(pqr_session *s, const char *tenant, const uint8_t id[16], int level,
                pqr_result **res, pqr_error *err)
 {
-    return one_row(pqr_read(s,
-                            PQR_QUERY(.name = "find note by id",
-                                      .sql = "select" WHOLE "from notes.note where tenant = $1 "
-                                             "and id = $2 and deleted_at is null",
-                                      PQR_PARAMS(PQR_TEXT(tenant), PQR_UUID(id)), .level = level),
-                            res, err),
-                   res, err);
+    struct statement st;
+    return one_row(pqr_read(s, note_by_id_query(&st, tenant, id, level), res, err), res, err);
 }
 
 /* The first page is the one after the latest position there is, so that the statement, and its
  * way through the index note_page, is the same for every page. */
-int note_list(pqr_session *s, const char *tenant, const char *q, const struct cursor *after,
-              int limit, int level, pqr_result **res, pqr_error *err)
+const pqr_query *note_list_query(struct statement *st, const char *tenant, const char *q,
+                                 const struct cursor *after, int limit, int level)
 {
     static const uint8_t last[16] = {255, 255, 255, 255, 255, 255, 255, 255,
                                      255, 255, 255, 255, 255, 255, 255, 255};
@@ -80,7 +90,14 @@ int note_list(pqr_session *s, const char *tenant, const char *q, const struct cu
                                                "and search @@ websearch_to_tsquery('simple', $5) "
                                                "order by created_at desc, id desc limit $4",
                                         .params = params, .nparams = 5, .level = level);
-    return pqr_read(s, q ? search : list, res, err);
+    return statement_keep(st, q ? search : list);
+}
+
+int note_list(pqr_session *s, const char *tenant, const char *q, const struct cursor *after,
+              int limit, int level, pqr_result **res, pqr_error *err)
+{
+    struct statement st;
+    return pqr_read(s, note_list_query(&st, tenant, q, after, limit, level), res, err);
 }
 
 int note_count(pqr_session *s, const char *tenant, int level, pqr_result **res, pqr_error *err)

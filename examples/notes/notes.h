@@ -1,4 +1,5 @@
-/* The repository of notes: every statement on their table, by name.
+/* The repository of notes: every statement on their table, by name. Those with a …_query are also
+ * there to be submitted to an event loop.
  *
  * Everything returns PQR_OK, a PQR_E_… code with `err`, or MISSING: no such note of this tenant,
  * or it is deleted (of restore: is not). Results hold the columns that are named, and are freed by
@@ -7,6 +8,7 @@
 #define NOTES_NOTES_H
 
 #include "cursor.h"
+#include "statement.h"
 
 #include <pqrouter/pqrouter.h>
 
@@ -24,6 +26,8 @@ struct whose {
 /* All of a note, and `server`: who created it, by the server's own word. */
 int note_create(pqr_session *s, const struct whose *by, const struct draft *d, pqr_result **res,
                 pqr_error *err);
+const pqr_query *note_create_query(struct statement *st, const struct whose *by,
+                                   const struct draft *d);
 
 /* Creates what is not there and updates what is, by slug, in one statement: id, slug, and whether
  * it was `created`. The arrays have `n` elements. A slug that is in it twice: SQL, 21000. */
@@ -34,11 +38,15 @@ int note_put(pqr_session *s, const struct whose *by, const char *const *slugs,
 /* All of a note. */
 int note_by_id(pqr_session *s, const char *tenant, const uint8_t id[16], int level,
                pqr_result **res, pqr_error *err);
+const pqr_query *note_by_id_query(struct statement *st, const char *tenant, const uint8_t id[16],
+                                  int level);
 
 /* id, slug, title, created_at: newest first, those after `after` (NULL: from the first), at most
  * `limit`. With `q` (NULL: all) those in which its words are. */
 int note_list(pqr_session *s, const char *tenant, const char *q, const struct cursor *after,
               int limit, int level, pqr_result **res, pqr_error *err);
+const pqr_query *note_list_query(struct statement *st, const char *tenant, const char *q,
+                                 const struct cursor *after, int limit, int level);
 
 /* count, and `server`: who has counted, by the server's own word. */
 int note_count(pqr_session *s, const char *tenant, int level, pqr_result **res, pqr_error *err);

@@ -1,6 +1,8 @@
 /* What handlers ask of a request, and how they reply. */
 #include "request.h"
 
+#include "base64url.h"
+
 #include <microhttpd.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,14 @@ const char *request_query(const struct request *r, const char *name)
 const char *request_header(const struct request *r, const char *name)
 {
     return MHD_lookup_connection_value(r->http, MHD_HEADER_KIND, name);
+}
+
+bool request_token(const struct request *r, uint8_t token[TOKEN_BYTES])
+{
+    static const char scheme[] = "Bearer ";
+    const char *header = request_header(r, "Authorization");
+    return header && strncmp(header, scheme, strlen(scheme)) == 0 &&
+           base64url_read(header + strlen(scheme), token, TOKEN_BYTES);
 }
 
 int request_level(const struct request *r)

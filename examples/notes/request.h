@@ -2,6 +2,7 @@
 #ifndef NOTES_REQUEST_H
 #define NOTES_REQUEST_H
 
+#include "accounts.h"
 #include "app.h"
 #include "status.h"
 
@@ -39,6 +40,9 @@ typedef int handler_fn(struct request *r, struct reply *reply);
 /* A parameter of the URL, a header; NULL: there is none. Live as long as the request. */
 const char *request_query(const struct request *r, const char *name);
 const char *request_header(const struct request *r, const char *name);
+
+/* The token that it came with; false: none, or none that can be. */
+bool request_token(const struct request *r, uint8_t token[TOKEN_BYTES]);
 
 /* How fresh a read of this request must be. Each request is a session of its own, so it knows
  * nothing of what the client wrote in another one: `Cache-Control: no-cache` asks the primary. */

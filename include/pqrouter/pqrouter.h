@@ -47,7 +47,7 @@ typedef enum pqr_code {
     PQR_OK = 0,
     PQR_E_USAGE = -1,    /* the call itself is wrong: a NULL, a wrong size, a refused statement */
     PQR_E_CONFIG = -2,   /* the configuration is wrong: all faults are in the message */
-    PQR_E_NOMEM = -3,    /* out of memory */
+    PQR_E_NOMEM = -3,    /* out of memory, descriptors or ports */
     PQR_E_FORKED = -4,   /* the handle was used before fork(): open one of your own */
     PQR_E_CLOSED = -5,   /* the router is closing or closed */
     PQR_E_DEADLINE = -6, /* the call's deadline passed; a write: before it was sent */
@@ -338,7 +338,7 @@ typedef enum pqr_isolation {
 typedef struct pqr_tx_options {
     size_t size;
     int32_t isolation;   /* a pqr_isolation */
-    int32_t read_only;   /* 1: read only, placed like a read of `level` */
+    int32_t read_only;   /* 1: read only to its end, placed like a read of `level` */
     int32_t level;       /* a pqr_level */
     int32_t deferrable;  /* 1: serializable read-only transactions wait for a safe snapshot */
     int64_t deadline_ms; /* of pqr_begin, and each statement's default; 0: the session's */

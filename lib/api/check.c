@@ -44,22 +44,33 @@ int pqi_need(const void *pointer, const char *name, pqr_error *err)
 
 /* ---- Queries and options -------------------------------------------------------------------- */
 
+static int check_level(int32_t level, pqr_error *err)
+{
+    return level >= PQR_LEVEL_SESSION && level <= PQR_LEVEL_PRIMARY
+               ? PQR_OK
+               : pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", level);
+}
+
+int pqi_check_deadline(int64_t deadline_ms, pqr_error *err)
+{
+    return deadline_ms >= 0
+               ? PQR_OK
+               : pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
+                         (long long)deadline_ms);
+}
+
 static int check_query(const pqr_query *q, pqr_error *err)
 {
-    if (q->level < PQR_LEVEL_SESSION || q->level > PQR_LEVEL_PRIMARY)
-        return pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", q->level);
-    if (q->deadline_ms < 0)
-        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)q->deadline_ms);
+    PQI_TRY(check_level(q->level, err));
+    PQI_TRY(pqi_check_deadline(q->deadline_ms, err));
     return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;
 }
 
 int pqi_take_query(pqr_query *own, const pqr_query *q, pqr_error *err)
 {
-    int code = pqi_need(q, "the query", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(own, sizeof *own, q, "PQR_QUERY", err);
-    return code == PQR_OK ? check_query(own, err) : code;
+    PQI_TRY(pqi_need(q, "the query", err));
+    PQI_TRY(pqi_take_struct(own, sizeof *own, q, "PQR_QUERY", err));
+    return check_query(own, err);
 }
 
 /* Copies the queries behind their pointers: one allocation. */
@@ -90,14 +101,9 @@ int pqi_take_queries(const pqr_query ***out, const pqr_query *const *queries, si
 
 int pqi_take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err)
 {
-    int code = pqi_take_struct(own, sizeof *own, o, "PQR_TX", err);
-    if (code == PQR_OK &&
-        (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
-        code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
-    if (code == PQR_OK && own->deadline_ms < 0)
-        code = pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)own->deadline_ms);
-    if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
-        code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);
-    return code;
+    PQI_TRY(pqi_take_struct(own, sizeof *own, o, "PQR_TX", err));
+    if (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE)
+        return pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
+    PQI_TRY(pqi_check_deadline(own->deadline_ms, err));
+    return check_level(own->level, err);
 }

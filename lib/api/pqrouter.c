@@ -27,35 +27,25 @@ int pqr_open(pqr **out, const pqr_options *options, pqr_error *err)
 {
     pqr_options own;
     pqi_err_none(err);
-    int code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(&own, sizeof own, options, "PQR_OPTIONS", err);
-    return code == PQR_OK ? pqi_router_open(out, &own, err) : code;
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_OPTIONS", err));
+    return pqi_router_open(out, &own, err);
 }
 
 int pqr_ready(pqr *db, int64_t timeout_ms, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_router_ready(db, timeout_ms, err);
-    pqi_gate_out(db);
-    return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
+    return pqi_leave(db, pqi_router_ready(db, timeout_ms, err));
 }
 
 int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each)
 {
     if (!db || (out && each == 0))
         return PQR_E_USAGE;
-    int code = pqi_gate_look(db, false, NULL);
-    if (code != PQR_OK)
-        return code;
-    int n = pqi_router_health(db, out, cap, each);
-    pqi_gate_out(db);
-    return n;
+    PQI_TRY(pqi_gate_look(db, false, NULL));
+    return pqi_leave(db, pqi_router_health(db, out, cap, each));
 }
 
 void pqr_close(pqr *db, int64_t drain_ms)
@@ -63,6 +53,8 @@ void pqr_close(pqr *db, int64_t drain_ms)
     if (db)
         pqi_router_close(db, drain_ms);
 }
+
+/* ---- Fields of several structs -------------------------------------------------------------- */
 
 /* ---- Sessions ------------------------------------------------------------------------------- */
 
@@ -76,32 +68,21 @@ static int check_tenant(const pqr *db, const pqr_session_options *o, pqr_error *
                                : "there is no control database without shards: leave .tenant NULL");
     if (!o->tenant && sharded)
         return pqi_err(err, PQR_E_USAGE, "a session needs a tenant where there are shards");
-    if (o->deadline_ms < 0)
-        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)o->deadline_ms);
     if (o->tenant_len > 65536)
         return pqi_err(err, PQR_E_USAGE, "a tenant of %zu bytes: more than 65536", o->tenant_len);
-    return PQR_OK;
+    return pqi_check_deadline(o->deadline_ms, err);
 }
 
 int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **out, pqr_error *err)
 {
     pqr_session_options own;
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err);
-    if (code == PQR_OK)
-        code = pqi_gate_look(db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = check_tenant(db, &own, err);
-    if (code == PQR_OK)
-        code = pqi_session_open(db, &own, out, err);
-    pqi_gate_out(db);
-    return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err));
+    PQI_TRY(pqi_gate_look(db, true, err));
+    int code = check_tenant(db, &own, err);
+    return pqi_leave(db, code == PQR_OK ? pqi_session_open(db, &own, out, err) : code);
 }
 
 void pqr_session_close(pqr_session *s)
@@ -120,35 +101,31 @@ int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *er
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     const pqr_query *one = &own;
     pqi_count(s->db, reads);
-    code = pqi_read(s, &one, 1, res, err);
-    pqi_gate_out(s->db);
-    return code;
+    return pqi_leave(s->db, pqi_read(s, &one, 1, res, err));
 }
 
 int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     pqi_count(s->db, writes);
-    code = pqi_write(s, &own, res, err);
-    pqi_gate_out(s->db);
-    return code;
+    return pqi_leave(s->db, pqi_write(s, &own, res, err));
+}
+
+static int read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pqr_result **res,
+                      pqr_error *err)
+{
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    pqi_count(s->db, batches);
+    return pqi_leave(s->db, pqi_read(s, queries, n, res, err));
 }
 
 int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pqr_result **res,
@@ -156,18 +133,11 @@ int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pq
 {
     pqi_err_none(err);
     const pqr_query **list = NULL;
-    int code = pqi_need(s, "the session", err);
-    for (size_t i = 0; code == PQR_OK && res && i < n; i++)
+    PQI_TRY(pqi_need(s, "the session", err));
+    for (size_t i = 0; res && i < n; i++)
         res[i] = NULL;
-    if (code == PQR_OK)
-        code = pqi_take_queries(&list, queries, n, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code == PQR_OK) {
-        pqi_count(s->db, batches);
-        code = pqi_read(s, list, n, res, err);
-        pqi_gate_out(s->db);
-    }
+    PQI_TRY(pqi_take_queries(&list, queries, n, err));
+    int code = read_batch(s, list, n, res, err);
     pqi_mem_free(list);
     return code;
 }
@@ -178,52 +148,35 @@ int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_e
 {
     pqr_tx_options own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_take_tx_options(&own, options, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_tx_begin(s, &own, out, err);
-    pqi_gate_out(s->db);
-    return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_tx_options(&own, options, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    return pqi_leave(s->db, pqi_tx_begin(s, &own, out, err));
 }
 
 int pqr_exec(pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(tx, "the transaction", err);
-    if (code == PQR_OK)
-        code = pqi_take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(tx->session->db, false, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(tx, "the transaction", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(tx->session->db, false, err));
     struct pqr *db = tx->session->db;
-    code = pqi_tx_exec(tx, &own, res, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_exec(tx, &own, res, err));
 }
 
 int pqr_commit(pqr_tx *tx, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(tx, "the transaction", err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(tx, "the transaction", err));
     struct pqr *db = tx->session->db;
-    code = pqi_gate_in(db, false, err);
+    int code = pqi_gate_in(db, false, err);
     if (code == PQR_E_CLOSED)
         pqi_tx_rollback(tx); /* its connection is gone already: this only frees */
     if (code != PQR_OK)
         return code;
-    code = pqi_tx_commit(tx, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_commit(tx, err));
 }
 
 void pqr_rollback(pqr_tx *tx)
@@ -242,19 +195,13 @@ int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *wor
 {
     pqr_tx_options own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK && !work)
-        code = pqi_err(err, PQR_E_USAGE, "work is NULL");
-    if (code == PQR_OK)
-        code = pqi_take_tx_options(&own, options, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    if (!work)
+        return pqi_err(err, PQR_E_USAGE, "work is NULL");
+    PQI_TRY(pqi_take_tx_options(&own, options, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     struct pqr *db = s->db;
-    code = pqi_tx_transact(s, &own, work, arg, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_transact(s, &own, work, arg, err));
 }
 
 /* ---- Lending -------------------------------------------------------------------------------- */
@@ -262,18 +209,12 @@ int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *wor
 int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK && mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
-        code = pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_lend(s, mode, out, err);
-    pqi_gate_out(s->db);
-    return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    if (mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
+        return pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    return pqi_leave(s->db, pqi_lend(s, mode, out, err));
 }
 
 void pqr_give_back(pqr_session *s, struct pg_conn *conn)

@@ -57,6 +57,8 @@ static const struct pqi_fate no_answer = {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_R
 static const struct pqi_fate out_of_time = {PQI_MAYBE, false, PQI_RETURN, PQI_RETURN};
 static const struct pqi_fate in_time_not_sent = {PQI_NOT_RUN, false, PQI_RETURN, PQI_RETURN};
 
+static const struct pqi_fate to_be_repaired = {PQI_NOT_RUN, true, PQI_ELSEWHERE, PQI_ELSEWHERE};
+
 static struct pqi_fate look_up(const struct pqi_failure *f)
 {
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
@@ -83,6 +85,8 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
         return f->given ? out_of_time : in_time_not_sent;
+    if (f->stale)
+        return to_be_repaired;
     bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
     if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
         return f->given ? no_answer : never_sent;

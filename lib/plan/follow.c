@@ -59,11 +59,11 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, -1};
     if (second < 0)
         return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
-    /* Two servers take writes. The known primary still answers: an accidental promotion, or a
-     * clone from a backup, beside it. Otherwise two strangers claim the shard, and the higher
-     * timeline was promoted later; equal ones cannot be told apart. */
-    if (incumbent >= 0 || nodes[second].timeline == nodes[best].timeline)
-        return (struct pqi_follow){PQI_PRIMARY_DOUBT, best,
-                                   incumbent >= 0 && incumbent != best ? incumbent : second};
+    /* Two servers take writes. Was one promoted, by accident perhaps, beside the known primary,
+     * which still answers? Or are both of one line: a clone from a backup? Then nobody knows.
+     * Otherwise the higher timeline was promoted later, and the other is merely outdated. */
+    bool beside = incumbent >= 0 && incumbent != best;
+    if (beside || nodes[second].timeline == nodes[best].timeline)
+        return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, beside ? incumbent : second};
     return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
 }

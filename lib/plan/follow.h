@@ -30,8 +30,9 @@ struct pqi_follow {
 };
 
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
- * the shard's (0: not known yet). The known primary stays while it answers and no other node
- * claims to be one; a claimant on an older timeline than was seen is never followed. Beside a
+ * the shard's (0: not known yet). The known primary stays while it answers and no other node of
+ * its timeline or a higher one claims to be one; a claimant on an older timeline than was seen is
+ * never followed. Beside a
  * claimant that takes writes, read-only ones do not count; and one server under two addresses is
  * one claimant, by the first of them. */
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,

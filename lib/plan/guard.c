@@ -107,6 +107,9 @@ static struct token next(const char **sql)
         t.kind = END;
     } else if ((*p == 'e' || *p == 'E') && p[1] == '\'') {
         p = after_quotes(p + 1, true);
+    } else if ((*p == 'u' || *p == 'U') && p[1] == '&' && p[2] == '"') {
+        t.kind = QUOTED;
+        p = after_quotes(p + 2, false);
     } else if (begins_word(*p)) {
         t.kind = WORD;
         p = after_word(p);
@@ -221,11 +224,69 @@ static const char *statement(const char *sql)
     return p;
 }
 
-/* pg_temp.x, also quoted, as DDL makers write it. */
+static int hex_of(char c)
+{
+    if (is_digit(c))
+        return c - '0';
+    c = upper_of(c);
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* Behind what follows an escape in U&"…": 005f, +00005f, or the escape once more. */
+static const char *unescape(const char *p, char *out)
+{
+    int digits = *p == '+' ? 6 : 4, code = 0;
+    *out = *p;
+    if (hex_of(*p) < 0 && *p != '+')
+        return p + 1;
+    for (p += *p == '+'; digits > 0 && hex_of(*p) >= 0; digits--)
+        code = code * 16 + hex_of(*p++);
+    *out = (char)(code < 0x80 ? code : '?');
+    return p;
+}
+
+/* The name that a word or a quoted one stands for, cut to fit. */
+static void spell(struct token t, char escape, char *out, size_t size)
+{
+    const char *p = t.at, *end = t.at + t.len;
+    bool escapes = t.kind == QUOTED && *p != '"';
+    size_t n = 0;
+    if (t.kind == QUOTED) {
+        p += escapes ? 3 : 1;
+        end--;
+    }
+    while (p < end && n + 1 < size) {
+        char c = *p++;
+        if (escapes && c == escape)
+            p = unescape(p, &c);
+        bool folds = t.kind == WORD && c >= 'A' && c <= 'Z';
+        out[n++] = folds ? (char)(c - 'A' + 'a') : c;
+    }
+    out[n] = '\0';
+}
+
+/* Behind UESCAPE '!', which may follow U&"…". */
+static const char *after_uescape(const char *p, char *escape)
+{
+    *escape = '\\';
+    if (skip_word(&p, "UESCAPE")) {
+        struct token t = next(&p);
+        *escape = t.len == 3 ? t.at[1] : *escape;
+    }
+    return p;
+}
+
+/* pg_temp.x or pg_temp_3.x, however it is written. */
 static bool is_temp_schema(struct token t, const char *after)
 {
-    return (is_word(t, "PG_TEMP") || (t.len == 9 && memcmp(t.at, "\"pg_temp\"", 9) == 0)) &&
-           is_char(peek(after), '.');
+    char escape, name[32];
+    if (t.kind != WORD && t.kind != QUOTED)
+        return false;
+    after = after_uescape(after, &escape);
+    spell(t, escape, name, sizeof name);
+    if (strncmp(name, "pg_temp", 7) != 0 || !is_char(peek(after), '.'))
+        return false;
+    return name[7] == '\0' || (name[7] == '_' && name[8 + strspn(name + 8, "0123456789")] == '\0');
 }
 
 static bool temporary_follows(const char *p)
@@ -233,7 +294,11 @@ static bool temporary_follows(const char *p)
     if (!skip_word(&p, "GLOBAL"))
         skip_word(&p, "LOCAL");
     struct token t = next(&p);
-    return is_word(t, "TEMP") || is_word(t, "TEMPORARY") || is_temp_schema(t, p);
+    if (is_word(t, "TEMP") || is_word(t, "TEMPORARY"))
+        return true;
+    if (is_word(t, "TABLE"))
+        t = next(&p);
+    return is_temp_schema(t, p);
 }
 
 static bool creates_temporary(const char *p)

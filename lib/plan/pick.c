@@ -4,7 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#define FULL_MS 100
+#define FULL_MS 250
 
 static bool wants_primary_only(const struct pqi_need *need)
 {

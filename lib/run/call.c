@@ -157,12 +157,22 @@ static void end_unsent(struct pqi_call *c, const char *doing)
         pqi_err(&c->err, abort_code(c), "%s while it was %s: nothing was sent", abort_text(c),
                 doing);
     } else {
+        char after[40] = "";
+        if (spent_ms(c) > 0) /* else it is that of the transaction */
+            snprintf(after, sizeof after, " after %lld ms", (long long)spent_ms(c));
         pqi_count(c->db, deadlines);
-        pqi_err(&c->err, PQR_E_DEADLINE,
-                "the deadline passed after %lld ms, while %s: nothing was sent",
-                (long long)spent_ms(c), doing);
+        pqi_err(&c->err, PQR_E_DEADLINE, "the deadline passed%s, while %s: nothing was sent", after,
+                doing);
     }
     end_with_error(c);
+}
+
+bool pqi_call_may_send(struct pqi_call *c, const char *doing)
+{
+    bool late = aborted(c) || pqi_now_ns() >= c->until_ns;
+    if (late)
+        end_unsent(c, doing);
+    return !late;
 }
 
 /* ---- Running again -------------------------------------------------------------------------- */
@@ -212,12 +222,16 @@ static void connect_failed(struct pqi_call *c)
     drop_conn(c);
     pqi_count(c->db, connects_failed);
     pqi_shard_troubled(c->node, &t);
-    pqi_shard_look_again(c->shard);
     pqi_err(&c->err, trouble_code(t.kind), "%s (%s): %s", c->node->target->name,
             c->node->target->shown, t.text);
     pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t.sqlstate);
+    if (c->err.code == PQR_E_NOMEM) { /* its servers are as they were */
+        end_with_error(c);
+        return;
+    }
+    pqi_shard_look_again(c->shard);
     c->tried[c->node->index] = true;
-    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+    if (may_rerun(c))
         rerun(c, c->write ? PQI_BACKOFF : PQI_ELSEWHERE);
     else
         end_with_error(c);
@@ -255,7 +269,7 @@ static void handshake_done(struct pqi_call *c)
         connect_failed(c);
         return;
     }
-    c->conn->ready = true;
+    pqi_conn_made(c->node, c->conn);
     if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
         pqi_conn_back(c->node, c->conn);
@@ -402,7 +416,8 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.read_ns = c->session->read_ns;
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
-        if (c->session->unsure && c->level == PQR_LEVEL_SESSION)
+        bool unsure = c->session->unsure || c->session->write_loans > 0;
+        if (unsure && c->level == PQR_LEVEL_SESSION)
             e.need.level = PQR_LEVEL_PRIMARY;
     }
     if (c->session->fixed_node) {
@@ -548,6 +563,7 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
                             .warned = !c->rode && c->conn->warned,
                             .early = c->early,
                             .partial = c->partial,
+                            .stale = !c->rode && !timed_out && c->conn->own.stale,
                             .timed_out = timed_out};
     if (statement >= 0) {
         f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
@@ -578,7 +594,7 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
         return;
     }
     /* A write goes to the primary again: not before there was time to find out who that is. */
-    if (c->write && again == PQI_ELSEWHERE)
+    if (c->write && again == PQI_ELSEWHERE && !f.stale)
         again = PQI_BACKOFF;
     c->tried[c->node->index] = dead;
     if (c->conn)
@@ -588,19 +604,28 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
 }
 
 /* A read of level any promises nothing to the session, and takes nothing from it. */
-static void tell_session(struct pqi_call *c)
+static void tell_session(struct pqi_call *c, const struct pqi_position *at)
 {
-    struct pqi_position at;
     if (!c->write && c->level == PQR_LEVEL_ANY)
         return;
     if (c->unit && !c->write)
         pqi_session_read_on(c->session, c->node, c->generation);
+    if (c->position >= 0 || c->effects)
+        pqi_session_saw(c->session, c->node, c->write, at);
+}
+
+/* How far the server was, behind the call. A connection in which something is left, or that does
+ * not tell, is not used again. NULL: not asked, or not told. */
+static const struct pqi_position *look_behind(struct pqi_call *c, struct pqi_position *at)
+{
     if (c->position < 0)
-        return;
-    bool told = pqi_ask_position(pqi_call_answer(c, c->position), &at);
-    if (told && at.role == PQR_ROLE_REPLICA)
-        at.timeline = pqi_shard_replayed(c->node, at.lsn); /* so that the session may stay there */
-    pqi_session_saw(c->session, c->node, c->write, told ? &at : NULL);
+        return NULL;
+    bool told = pqi_ask_position(pqi_call_answer(c, c->position), at);
+    c->conn->tainted |= at->left_behind;
+    if (told && at->role == PQR_ROLE_REPLICA)
+        at->timeline = pqi_shard_replayed(c->node,
+                                          at->lsn); /* so that the session may stay there */
+    return told ? at : NULL;
 }
 
 /* A lane does this for its riders. */
@@ -613,14 +638,16 @@ static void note_pace(struct pqi_call *c)
 
 static void run_done(struct pqi_call *c)
 {
+    struct pqi_position behind;
     if (!c->rode)
         note_pace(c);
+    const struct pqi_position *at = look_behind(c, &behind);
     int statement = failed_statement(c);
     if (statement >= 0) {
         run_failed(c, statement, false);
         return;
     }
-    tell_session(c);
+    tell_session(c, at);
     pqi_err_none(&c->err);
     done(c);
 }
@@ -659,6 +686,8 @@ static void run(struct pqi_call *c)
         done(c);
         return;
     }
+    if (!pqi_call_may_send(c, "getting a connection"))
+        return;
     c->sent_ns = c->begun_ns;
     if (c->hash != 0)
         c->sent_ns = pqi_now_ns();
@@ -687,7 +716,8 @@ static bool board(struct pqi_call *c)
 {
     if (!c->group || c->off_lanes)
         return false;
-    enum pqi_pace_class class_ = c->hash ? pqi_pace_of(&c->db->pace, c->hash) : PQI_PACE_UNKNOWN;
+    int64_t cost_us;
+    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
     struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
     if (!lane || !make_answers(c))
         return false;
@@ -696,6 +726,7 @@ static bool board(struct pqi_call *c)
     c->rider.err = &c->err;
     c->rider.hash = c->hash;
     c->rider.class_ = class_;
+    c->rider.cost_us = cost_us;
     c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);
@@ -708,8 +739,12 @@ static void ride_trouble(struct pqi_call *c)
     pqi_err(&c->err, trouble_code(t->kind), "%s (%s): %s", c->node->target->name,
             c->node->target->shown, t->text);
     pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t->sqlstate);
-    c->tried[c->node->index] = true;
-    if (c->err.code != PQR_E_NOMEM && may_rerun(c))
+    /* Where no lane can be opened here, an idle connection may still serve it. */
+    if (c->err.code == PQR_E_NOMEM)
+        c->off_lanes = true;
+    else
+        c->tried[c->node->index] = true;
+    if (may_rerun(c))
         rerun(c, PQI_ELSEWHERE);
     else
         end_with_error(c);

@@ -80,6 +80,10 @@ void pqi_call_end(struct pqi_call *c);
 /* Counts and logs one that is done: pqi_call_run does it itself. */
 void pqi_call_ended(struct pqi_call *c);
 
+/* May it still send? Otherwise, its time having passed or the router closing, it is DONE and has
+ * sent nothing; `doing` tells what it was about. */
+bool pqi_call_may_send(struct pqi_call *c, const char *doing);
+
 /* The answer to stmts[i]; NULL: none came. */
 struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i);
 /* Takes its result out (PQclear is the caller's now). */

@@ -24,8 +24,16 @@ bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c)
     return c->generation != atomic_load(&node->pool.generation);
 }
 
+void pqi_conn_made(struct pqi_node *node, struct pqi_conn *c)
+{
+    c->ready = true;
+    pqi_pool_ready(&node->pool, true);
+}
+
 void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
 {
+    if (c->ready)
+        pqi_pool_ready(&node->pool, false);
     pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));
 }
 

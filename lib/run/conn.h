@@ -8,6 +8,9 @@
  * wait at most. NULL: no memory, the slot is released. */
 struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns);
 
+/* Its handshake is done. */
+void pqi_conn_made(struct pqi_node *node, struct pqi_conn *c);
+
 /* Is it of a time before the node's role changed, or another server took its address? */
 bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c);
 

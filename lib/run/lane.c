@@ -5,7 +5,6 @@
 #include "../base/mem.h"
 #include "../plan/guard.h"
 #include "conn.h"
-#include "opener.h"
 #include "state.h"
 
 #include <poll.h>
@@ -13,7 +12,9 @@
 
 #define DEPTH 1           /* segments in flight: while one is, the next one fills */
 #define SEGMENT_MOST 64   /* riders of a segment */
+#define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
 #define FAST_STUCK_MS 100 /* a statement known to be fast is late, not slow: so much patience */
+#define SAME_STUCK_MS 50  /* who waits behind its own like would wait elsewhere too */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
@@ -82,7 +83,7 @@ static bool want(struct pqi_lane *lane)
     bool usable = lane->state != PQI_LANE_CLOSED;
     pthread_mutex_unlock(&lane->lock);
     if (begin)
-        pqi_opener_want(lane->node->shard->db->opener, lane);
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     return usable;
 }
 
@@ -194,7 +195,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
     if (lane->npending == 0)
         return;
     set_state(lane, PQI_LANE_OPENING);
-    pqi_opener_want(lane->node->shard->db->opener, lane);
+    pqi_wanted_add(&lane->node->shard->db->wanted, lane);
 }
 
 /* ---- Sending -------------------------------------------------------------------------------- */
@@ -224,8 +225,10 @@ static struct pqi_rider *next_pending(struct pqi_lane *lane)
 static void send_segment(struct pqi_lane *lane)
 {
     int n = 0;
+    int64_t us = 0;
     for (struct pqi_rider *r; n < SEGMENT_MOST && (r = next_pending(lane)); n++) {
-        if (n > 0 && r->own_sync)
+        us += r->cost_us;
+        if (n > 0 && (r->own_sync || us > SEGMENT_US))
             break;
         bool alone = r->own_sync;
         if (!put(lane, r, n == 0) || alone)
@@ -293,7 +296,7 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
     append(lane, r);
     if (lane->state == PQI_LANE_CLOSED) {
         set_state(lane, PQI_LANE_OPENING);
-        pqi_opener_want(lane->node->shard->db->opener, lane);
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     } else if (lane->group->driver) {
         lane->group->driver->boarded(lane);
     } else {
@@ -315,10 +318,11 @@ static void check_tags(struct pqi_lane *lane, const struct pqi_rider *r)
                                !pqi_tag_allowed(pqi_answer_tag(&r->job.answers[i]), PQI_IN_READ);
 }
 
+/* Of those that came together only the first is measured: the others waited for it. */
 static void measure(struct pqi_lane *lane, const struct pqi_rider *r, int64_t before_ns)
 {
     struct pqr *db = lane->node->shard->db;
-    if (r->hash != 0)
+    if (r->hash != 0 && before_ns != 0)
         pqi_pace_note(&db->pace, r->hash, (lane->conn->moved_ns - before_ns) / 1000);
 }
 
@@ -337,6 +341,7 @@ static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link
         }
         check_tags(lane, r);
         measure(lane, r, before_ns);
+        before_ns = 0;
         atomic_fetch_add_explicit(&lane->node->calls, 1, memory_order_relaxed);
         get_off(lane, r, PQI_OUT_ANSWERED, out);
     }
@@ -480,6 +485,16 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
     return leaves;
 }
 
+/* How long a rider waits for the statement at the head (NULL: one that was abandoned). */
+static int64_t patience_ms(const struct pqi_rider *head, const struct pqi_rider *r)
+{
+    if (!head)
+        return PQI_STUCK_MS;
+    if (head->class_ == PQI_PACE_FAST)
+        return FAST_STUCK_MS;
+    return head->hash != 0 && head->hash == r->hash ? SAME_STUCK_MS : PQI_STUCK_MS;
+}
+
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
 {
     pthread_mutex_lock(&lane->lock);
@@ -489,7 +504,7 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
         const struct pqi_rider *slow = head && head->call
                                            ? pqi_container(head->call, struct pqi_rider, job)
                                            : NULL;
-        int64_t patience = slow && slow->class_ == PQI_PACE_FAST ? FAST_STUCK_MS : PQI_STUCK_MS;
+        int64_t patience = patience_ms(slow, r);
         stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
     }
     pthread_mutex_unlock(&lane->lock);

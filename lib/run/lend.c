@@ -11,6 +11,7 @@ struct loan {
     struct pqi_node *node;
     struct pqi_conn *conn;
     struct pg_conn *pg;
+    bool write;
 };
 
 static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
@@ -23,7 +24,8 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
         return pqi_err(err, PQR_E_NOMEM, "%s: the connection cannot be lent",
                        c->node->target->name);
     }
-    *loan = (struct loan){.node = c->node, .conn = c->conn, .pg = pg};
+    *loan = (struct loan){.node = c->node, .conn = c->conn, .pg = pg, .write = c->write};
+    c->session->write_loans += c->write;
     pqi_list_append(&c->session->loans, &loan->link);
     *out = pg;
     return PQR_OK;
@@ -50,7 +52,6 @@ int pqi_lend_end(struct pqi_op *op, struct pg_conn **out, pqr_error *err)
         *err = c->err;
     if (code == PQR_OK) {
         c->conn->tainted = true; /* whatever comes, it is not pooled again */
-        c->session->unsure |= c->write;
         code = hand_over(c, out, err);
     }
     pqi_op_free(op);
@@ -74,6 +75,10 @@ void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)
         if (pg && loan->pg != pg)
             continue;
         pqi_list_remove(l);
+        s->write_loans -= loan->write;
+        s->unsure |= loan->write; /* what was written on it, nobody tells the position of */
+        if (!loan->write)
+            pqi_session_read_beside(s, loan->node, loan->conn);
         pqi_conn_give_up(loan->node, loan->conn);
         pqi_mem_free(loan);
     }

@@ -235,7 +235,8 @@ static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t no
         return;
     }
     p->answered_ns = now;
-    p->conn->ready = true;
+    if (!p->conn->ready)
+        pqi_conn_made(p->node, p->conn);
     if (p->seen.stamp.state == PQI_STAMP_READ &&
         pqi_stamp_check(&p->seen.stamp, &p->node->shard->expected, false, NULL) == PQR_OK &&
         p->seen.stamp.map_version > pqi_map_version(m->db)) {

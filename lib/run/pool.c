@@ -38,12 +38,19 @@ static struct pqi_conn *take_idle(struct pqi_pool *p)
 static void done(struct pqi_pool *p, bool came)
 {
     int64_t since = atomic_load_explicit(&p->full_since_ns, memory_order_relaxed);
-    if (p->nidle > 0 || p->slots < p->limit)
+    if (p->nidle > 0 || p->nready < p->limit)
         since = 0;
     else if (came || since == 0)
         since = pqi_now_ns();
     atomic_store_explicit(&p->full_since_ns, since, memory_order_relaxed);
     pthread_mutex_unlock(&p->lock);
+}
+
+void pqi_pool_ready(struct pqi_pool *p, bool made)
+{
+    pthread_mutex_lock(&p->lock);
+    p->nready += made ? 1 : -1;
+    done(p, false);
 }
 
 int64_t pqi_pool_full_ms(const struct pqi_pool *p)

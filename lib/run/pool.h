@@ -21,7 +21,8 @@ struct pqi_pool {
     pthread_mutex_t lock;
     int limit; /* connections at most, the monitor's included */
     int64_t queue_limit;
-    int slots; /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int slots;  /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int nready; /* connections that are made: idle, in use or lent, and the monitor's own */
     int nidle;
     int nwaiting;
     struct pqi_link idle;          /* the one used last comes last, and is used first */
@@ -63,8 +64,11 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns);
 /* A connection is gone at the server, or was never made: its slot goes to the first who waits. */
 void pqi_pool_release(struct pqi_pool *p);
 
-/* How long all its connections have been in use with none coming back; 0: there is one to be had.
- * Takes no lock. */
+/* A connection that stands on a slot is made, or parts. */
+void pqi_pool_ready(struct pqi_pool *p, bool made);
+
+/* How long all its connections have been in use with none coming back; 0: there is one to be had, or
+ * on its way. Takes no lock. */
 int64_t pqi_pool_full_ms(const struct pqi_pool *p);
 
 /* Takes out one idle connection that has been idle since before `idle_ns`, or was born before

@@ -87,6 +87,7 @@ static void init_locks(struct pqr *db)
     pthread_mutex_init(&db->map_lock, NULL);
     pqi_list_init(&db->open_txs);
     pqi_list_init(&db->loops);
+    pqi_wanted_init(&db->wanted);
 }
 
 static void log_opening(const struct pqr *db)
@@ -152,6 +153,7 @@ void pqi_router_unref(struct pqr *db)
         free_shard(&db->shards[i]);
     pqi_monitor_free(db->monitor, forked);
     pqi_opener_free(db->opener, forked);
+    pqi_wanted_free(&db->wanted);
     pqi_mem_free(db->shards);
     pqi_map_free(db->map);
     pqi_partings_free(db->partings);

@@ -64,13 +64,6 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
     return shard;
 }
 
-bool pqi_session_tracks(struct pqr_session *s)
-{
-    int64_t version;
-    struct pqi_shard *shard = pqi_session_shard(s, &version, NULL);
-    return shard && shard->n > 1;
-}
-
 static uint64_t segment_bytes_of(struct pqi_shard *s)
 {
     pthread_mutex_lock(&s->lock);
@@ -86,9 +79,18 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
     s->read_ns = pqi_now_ns();
 }
 
+void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
+                             const struct pqi_conn *conn)
+{
+    if (node->shard == s->shard)
+        pqi_session_read_on(s, node, conn->generation);
+}
+
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
                      const struct pqi_position *at)
 {
+    if (node->shard != s->shard) /* its tenant has moved meanwhile: this says nothing of there */
+        return;
     if (!at) {
         s->unsure |= write;
         return;
@@ -98,5 +100,7 @@ void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool wr
         lsn = pqi_lsn_floor(lsn, segment_bytes_of(node->shard));
     /* What it was unsure of is at or before what the primary shows now. */
     s->unsure &= at->role != PQR_ROLE_PRIMARY;
+    if (at->role == PQR_ROLE_PRIMARY)
+        s->read_ns = 0; /* so is whatever it has read */
     pqi_seen_raise(&s->seen, at->timeline, lsn);
 }

@@ -17,6 +17,7 @@ struct pqr_session {
     struct pqi_shard *shard; /* where `seen` and `stay` hold; NULL: nowhere yet */
     struct pqi_seen seen;
     bool unsure;     /* a write's position is not known: only the primary is surely not older */
+    int write_loans; /* lent connections that may write at any moment: as if unsure meanwhile */
     int stay;        /* the node that it read from last; -1: none */
     int64_t read_ns; /* when; 0: it has not read */
     uint64_t stay_generation; /* that node's, then */
@@ -37,11 +38,12 @@ void pqi_session_free(struct pqr_session *s);
 /* The shard of the session now. What was seen holds for one shard only. NULL: err says why. */
 struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version, pqr_error *err);
 
-/* Is there a replica at all that could be behind? Then positions are asked for. */
-bool pqi_session_tracks(struct pqr_session *s);
-
 /* It has just read on `node`, as it was in that generation. */
 void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation);
+
+/* It has been shown something on a connection that it holds there, beside its calls. */
+void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
+                             const struct pqi_conn *conn);
 
 /* It has written (or ended a transaction) on `node`, up to this position (NULL: not known). */
 void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,

@@ -154,11 +154,19 @@ static void settle(struct pqi_shard *s)
     s->settled = true;
 }
 
+/* Is it the server that is known, and has it gone on without a break? After one it may be behind
+ * what it had shown. */
+static bool is_same(const struct pqi_known *k, const struct pqi_sighting *seen)
+{
+    return k->report.started_us == 0 ||
+           (k->report.started_us == seen->started_us && k->incarnation_us == seen->incarnation_us);
+}
+
 static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
                           int64_t now_ns, struct news *news)
 {
     struct pqi_known *k = &node->known;
-    bool restarted = k->report.started_us != 0 && k->report.started_us != seen->started_us;
+    bool restarted = !is_same(k, seen);
     bool changed = k->sightings > 0 && k->report.role != seen->role;
     if (restarted || changed) {
         atomic_fetch_add(&node->pool.generation, 1);
@@ -172,6 +180,7 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
         k->report.timeline = seen->timeline;
     k->report.system_id = seen->system_id;
     k->report.started_us = seen->started_us;
+    k->incarnation_us = seen->incarnation_us;
     k->stamp = seen->stamp;
     k->lsn = seen->lsn;
     k->seen_ns = now_ns;
@@ -491,8 +500,10 @@ bool pqi_shard_recognises(struct pqi_node *node, const struct pqi_sighting *seen
     struct pqi_shard *s = node->shard;
     pthread_mutex_lock(&s->lock);
     struct pqi_known *k = &node->known;
-    bool same = k->report.started_us == 0 || k->report.started_us == seen->started_us;
+    bool same = is_same(k, seen);
     k->replaced |= !same;
+    if (!same)
+        k->lsn = seen->lsn;
     pthread_mutex_unlock(&s->lock);
     if (!same) {
         atomic_fetch_add(&node->pool.generation, 1);

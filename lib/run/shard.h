@@ -52,8 +52,9 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
  * again at once. */
 void pqi_shard_look_again(struct pqi_shard *s);
 
-/* Is the server behind a new connection the one that is known? Otherwise (a restart, an address
- * that moved) what is known of the node is not of it: the monitor connects and looks anew. */
+/* Is the server behind a new connection the one that is known? Otherwise (a restart, also from a
+ * crash of its backends alone; an address that moved) what is known of the node is not of it: the
+ * monitor connects and looks anew. */
 bool pqi_shard_recognises(struct pqi_node *node, const struct pqi_sighting *seen);
 
 /* The monitor asks: must it connect anew? Answers once. */

@@ -8,8 +8,9 @@
 #include "../plan/pick.h"
 #include "../plan/slot.h"
 #include "../wire/ask.h"
-#include "lane.h"
 #include "pool.h"
+#include "ride.h"
+#include "wanted.h"
 
 #include <pqrouter/admin.h>
 #include <stdatomic.h>
@@ -20,6 +21,7 @@
 /* What is known of a node: guarded by its shard's lock. */
 struct pqi_known {
     struct pqi_report report;
+    int64_t incarnation_us; /* as in struct pqi_sighting */
     struct pqi_stamp stamp;
     struct pqi_lag lag;
     uint64_t lsn;       /* written or replayed, when it answered last */
@@ -102,6 +104,7 @@ struct pqr {
     int monitor_flag; /* set: the monitor looks what is due */
     struct pqi_partings *partings;
     struct pqi_opener *opener;
+    struct pqi_wanted wanted; /* the opener's work */
     int nnodes;
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;

@@ -6,12 +6,6 @@
 
 #include <string.h>
 
-/* A read runs read-only wherever it lands, also on a replica that is promoted meanwhile. It ends
- * with the segment, and inside it cannot be switched off: a snapshot was taken already.
- * https://www.postgresql.org/docs/15/sql-set-transaction.html */
-static const char read_only_sql[] =
-    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
-
 /* ---- Reads ---------------------------------------------------------------------------------- */
 
 /* What is small enough to travel with others, and leaves nothing behind. */
@@ -36,7 +30,7 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
 {
     struct pqi_call *c = &op->call;
     struct pqi_stmt *stmts = op->stmts;
-    stmts[0] = (struct pqi_stmt){.sql = read_only_sql};
+    stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql};
     c->first = 1;
     for (int i = 0; i < n; i++) {
         int code = pqi_op_bind(op, 1 + i, q[i], PQI_IN_READ, err);
@@ -88,13 +82,10 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     op->stmts[0].alone = q->alone != 0 || pqi_commits_inside(q->sql);
     c->write = c->effects = true;
     c->partial = op->stmts[0].alone;
-    c->n = c->count = 1;
-    if (pqi_session_tracks(s)) {
-        /* Behind the commit, with a Sync of its own: where this write can be read from. */
-        op->stmts[1] = (struct pqi_stmt){.sql = pqi_ask_position_sql, .sync = true};
-        c->position = 1;
-        c->n = 2;
-    }
+    c->count = 1;
+    c->n = 2;
+    c->position = 1;
+    op->stmts[1] = pqi_ask_position_stmt();
     return PQR_OK;
 }
 

@@ -103,13 +103,15 @@ int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_op
     struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
     if (!tx)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
-    pqi_op_init(op, s, o->deadline_ms, 1, NULL, how);
+    pqi_op_init(op, s, o->deadline_ms, 2, NULL, how);
     op->tx = tx;
     op->tx_options = *o;
-    op->stmts[0] = (struct pqi_stmt){.sql = begin_of(o), .sync = true};
+    /* BEGIN READ ONLY alone can be undone by SET TRANSACTION. */
+    op->stmts[0] = (struct pqi_stmt){.sql = begin_of(o), .sync = !o->read_only};
+    op->stmts[1] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .sync = true};
     c->write = !o->read_only;
     c->level = (enum pqr_level)o->level;
-    c->n = 1;
+    c->n = o->read_only ? 2 : 1;
     c->keep = true;
     return PQR_OK;
 }
@@ -128,6 +130,7 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
                               .node = c->node,
                               .conn = c->conn,
                               .read_only = o->read_only,
+                              .level = o->level,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
@@ -175,13 +178,14 @@ static void init_here(struct pqi_op *op, struct pqr_tx *tx, struct pqi_conn *con
     tx->busy = true;
 }
 
-/* Sends: from here on it is driven. */
-static void send_here(struct pqi_op *op, int n)
+/* Sends, unless it is too late for that: from here on it is driven. */
+static void send_here(struct pqi_op *op, int n, const char *doing)
 {
     struct pqi_call *c = &op->call;
     c->state = PQI_CALL_RUN;
     c->n = n;
-    pqi_conn_send(c->conn, c->stmts, n);
+    if (pqi_call_may_send(c, doing))
+        pqi_conn_send(c->conn, c->stmts, n);
 }
 
 static int no_conn(const struct pqr_tx *tx, pqr_error *err)
@@ -196,6 +200,16 @@ static int is_busy(const struct pqr_tx *tx, pqr_error *err)
     return tx->busy ? pqi_err(err, PQR_E_USAGE,
                               "the transaction has a call in flight: wait for it, then go on")
                     : PQR_OK;
+}
+
+/* What a statement showed holds for the session from now on, however the transaction ends. Where it
+ * may write, that is until a position of the primary is told. */
+static void bind_session(struct pqr_tx *tx, const struct pqi_conn *conn)
+{
+    if (!tx->read_only)
+        tx->session->unsure = true;
+    else if (tx->level != PQR_LEVEL_ANY)
+        pqi_session_read_beside(tx->session, tx->node, conn);
 }
 
 /* Lost inside the block, before COMMIT: the server rolls back when it notices, so nothing of the
@@ -226,7 +240,7 @@ int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
     }
     op->stmts[0].sync = true;
     op->call.count = 1;
-    send_here(op, 1);
+    send_here(op, 1, "about to run a statement of its transaction");
     return PQR_OK;
 }
 
@@ -236,6 +250,7 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     struct pqr_tx *tx = op->tx;
     struct pqi_conn *conn = c->conn;
     tx->busy = false;
+    bind_session(tx, conn);
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, c);
         pqi_conn_back(tx->node, take_conn(tx));
@@ -295,7 +310,6 @@ static bool committed(struct pqi_call *c)
 int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how,
                         pqr_error *err)
 {
-    struct pqr_session *s = tx->session;
     struct pqi_call *c = &op->call;
     if (is_busy(tx, err) != PQR_OK)
         return PQR_E_USAGE;
@@ -306,13 +320,13 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
         return code;
     }
     init_here(op, tx, conn, 0, NULL, how);
-    c->write = c->effects = c->early = !tx->read_only;
+    c->write = !tx->read_only;
+    c->effects = c->early = true; /* a read-only one sends notifications */
     c->keep = false;
-    bool track = s->shard && s->shard->n > 1;
-    c->position = track ? 1 : -1;
+    c->position = 1;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
-    op->stmts[1] = (struct pqi_stmt){.sql = pqi_ask_position_sql, .sync = true};
-    send_here(op, track ? 2 : 1);
+    op->stmts[1] = pqi_ask_position_stmt();
+    send_here(op, 2, "about to COMMIT");
     return PQR_OK;
 }
 
@@ -358,7 +372,7 @@ bool pqi_tx_rollback_start(struct pqi_op *op, struct pqr_tx *tx, const struct pq
     init_here(op, tx, conn, ROLLBACK_MS, NULL, how);
     op->call.keep = false;
     op->stmts[0] = (struct pqi_stmt){.sql = "rollback", .sync = true};
-    send_here(op, 1);
+    send_here(op, 1, "about to roll back");
     return true;
 }
 

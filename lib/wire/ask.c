@@ -15,17 +15,24 @@
 static const char watch_client_sql[] =
     "select pg_catalog.set_config('client_connection_check_interval', '250ms', false)";
 
-static const char identity_sql[] =
-    "select r, pg_catalog.current_setting('transaction_read_only'),"
-    " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"
-    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
-    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
-    " (select c.system_identifier from pg_catalog.pg_control_system() c),"
-    " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end,"
-    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"
-    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"
-    " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end"
-    " from pg_catalog.pg_is_in_recovery() r";
+/* Statistics that a server keeps over a clean restart begin anew after a crash, also where the
+ * postmaster lived on. Servers before 14 do not tell. */
+#define INCARNATION                                                          \
+    "(select (extract(epoch from w.stats_reset) * 1000000)::pg_catalog.int8" \
+    " from pg_catalog.pg_stat_get_wal() w)"
+#define IDENTITY(incarnation)                                                                         \
+    "select r, pg_catalog.current_setting('transaction_read_only'),"                                  \
+    " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"          \
+    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("                                    \
+    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"              \
+    " (select c.system_identifier from pg_catalog.pg_control_system() c),"                            \
+    " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end," \
+    " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"                      \
+    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"        \
+    " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end," incarnation             \
+    " from pg_catalog.pg_is_in_recovery() r"
+static const char identity_sql[] = IDENTITY(INCARNATION);
+static const char identity_13_sql[] = IDENTITY("0");
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
 
@@ -34,11 +41,37 @@ static const char map_sql[] =
     "pg_catalog.encode(p.tenant, 'hex') || ':' || p.shard, ' ') from pqrouter.pin p), '')"
     " from pqrouter.stamp s";
 
-const char pqi_ask_position_sql[] =
-    "select r, case when r then 0 else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("
-    "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"
+const char pqi_ask_read_only_sql[] =
+    "select pg_catalog.set_config('transaction_read_only', 'on', true)";
+
+/* What is in the session's temporary schema is found as the server finds it at the session's end:
+ * by its dependence on that schema. The schema itself stays once there was something in it. */
+static const char position_sql[] =
+    "select r, case when r then 0 else ('x' operator(pg_catalog.||) pg_catalog.substr("
+    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))"
+    "::pg_catalog.bit(32)::pg_catalog.int4 end,"
     " case when r then pg_catalog.pg_last_wal_replay_lsn()"
-    " else pg_catalog.pg_current_wal_insert_lsn() end from pg_catalog.pg_is_in_recovery() r";
+    " else pg_catalog.pg_current_wal_insert_lsn() end,"
+    " exists (select from pg_catalog.pg_listening_channels()) or"
+    " case when pg_catalog.pg_my_temp_schema() operator(pg_catalog.=) 0::pg_catalog.oid then false"
+    " else exists (select from pg_catalog.pg_depend d where d.refclassid operator(pg_catalog.=)"
+    " 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid"
+    " and d.refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) end"
+    " from pg_catalog.pg_is_in_recovery() r";
+
+struct pqi_stmt pqi_ask_position_stmt(void)
+{
+    return (struct pqi_stmt){.sql = position_sql,
+                             .sync = true,
+                             .prepare = true,
+                             .hash = pqi_prepared_hash(position_sql, NULL, 0)};
+}
+
+static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
+{
+    bool tells = pqi_conn_server_version(c) >= 140000;
+    return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = true};
+}
 
 void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 {
@@ -52,7 +85,7 @@ void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
     const struct pqi_stmt stmts[] = {
         {.sql = pins, .sync = true},
         {.sql = watch_client_sql, .sync = true},
-        {.sql = identity_sql, .sync = true},
+        identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
     pqi_conn_send(c, stmts, 4);
@@ -61,7 +94,7 @@ void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 void pqi_ask_probe(struct pqi_conn *c)
 {
     const struct pqi_stmt stmts[] = {
-        {.sql = identity_sql, .sync = true},
+        identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
     pqi_conn_send(c, stmts, 2);
@@ -85,7 +118,7 @@ static const char *text(const PGresult *r, int column)
 static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
 {
     const PGresult *r = a->pg;
-    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 8)
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 9)
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->read_only = strcmp(text(r, 1), "on") == 0;
@@ -93,6 +126,7 @@ static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
     out->system_id = strtoull(text(r, 3), NULL, 10);
     out->segment_bytes = strtoull(text(r, 5), NULL, 10);
     out->started_us = strtoll(text(r, 6), NULL, 10);
+    out->incarnation_us = strtoll(text(r, 8), NULL, 10);
     if (!PQgetisnull(r, 0, 7) && !pqi_lsn_parse(text(r, 7), &out->end))
         return false;
     /* A replica that has replayed nothing yet has no position: it is behind everything. */
@@ -164,8 +198,11 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
 bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out)
 {
     const PGresult *r = answer->pg;
-    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 3 ||
-        !pqi_lsn_parse(text(r, 2), &out->lsn))
+    out->left_behind = true;
+    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 4)
+        return false;
+    out->left_behind = text(r, 3)[0] != 'f';
+    if (!pqi_lsn_parse(text(r, 2), &out->lsn))
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->timeline = (uint32_t)strtoul(text(r, 1), NULL, 10);

@@ -17,7 +17,8 @@ struct pqi_sighting {
     uint64_t lsn; /* a primary's written position, a replica's replayed one */
     uint64_t end; /* a primary's end of log (insert position) */
     uint64_t segment_bytes;
-    int64_t started_us; /* when its postmaster did */
+    int64_t started_us;     /* when its postmaster did */
+    int64_t incarnation_us; /* also changes when it restarts from a crash; 0: it does not tell */
     struct pqi_stamp stamp;
 };
 
@@ -38,13 +39,21 @@ bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_
 void pqi_ask_map(struct pqi_conn *c);
 int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);
 
-/* Appended to a caller's segment, it tells how far the server was: the statement, and its answer. */
-extern const char pqi_ask_position_sql[];
+/* Makes the transaction read only to its end, wherever it runs: also on a replica that is promoted
+ * meanwhile. Nothing inside can switch it off, since a snapshot was taken by then.
+ * https://www.postgresql.org/docs/15/sql-set-transaction.html */
+extern const char pqi_ask_read_only_sql[];
+
+/* Sent behind a write or a COMMIT, with a Sync of its own: how far the server is, and whether
+ * something is left in the session that would meet its next user (temporary objects, channels). */
+struct pqi_stmt pqi_ask_position_stmt(void);
 struct pqi_position {
     enum pqr_role role;
     uint32_t timeline; /* a primary's; 0 from a replica */
     uint64_t lsn;      /* a primary's insert position, a replica's replayed one */
+    bool left_behind;  /* also when the position is not known */
 };
+/* Reads the answer. false: it does not tell the position. */
 bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out);
 
 #endif

@@ -130,6 +130,17 @@ static void classify_login(struct pqi_conn *c, const char *sqlstate)
     die(c, t->kind, t->text);
 }
 
+/* Does this process lack something? libpq tells it as text only, in the language of the moment. */
+static bool lacking(const char *text)
+{
+    static const int lacks[] = {EMFILE, ENFILE, ENOBUFS, ENOMEM, EADDRNOTAVAIL};
+    char said[128];
+    for (size_t i = 0; i < sizeof lacks / sizeof *lacks; i++)
+        if (strstr(text, strerror_r(lacks[i], said, sizeof said)))
+            return true;
+    return strstr(text, "out of memory") != NULL;
+}
+
 static void classify_refusal(struct pqi_conn *c)
 {
     const char *text = c->pg ? PQerrorMessage(c->pg) : "out of memory";
@@ -142,7 +153,11 @@ static void classify_refusal(struct pqi_conn *c)
         const char *reason = strstr(text, "failed: ");
         reason = reason ? reason + strlen("failed: ") : text;
         bool tls = strstr(text, "SSL") || strstr(text, "certificate");
-        die(c, tls ? PQI_TROUBLE_TLS : PQI_TROUBLE_REFUSED, reason);
+        die(c,
+            lacking(text) ? PQI_TROUBLE_NOMEM
+            : tls         ? PQI_TROUBLE_TLS
+                          : PQI_TROUBLE_REFUSED,
+            reason);
     }
 }
 
@@ -193,7 +208,8 @@ static bool dial_next(struct pqi_conn *c)
 static void try_others(struct pqi_conn *c)
 {
     while (c->state == PQI_DEAD && c->address >= 0 && !c->ready && c->n == 0 &&
-           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT))
+           (c->trouble.kind == PQI_TROUBLE_REFUSED || c->trouble.kind == PQI_TROUBLE_TIMEOUT ||
+            c->trouble.kind == PQI_TROUBLE_NOMEM)) /* a host without IPv6 lacks such an address */
         if (!dial_next(c))
             return;
 }
@@ -458,10 +474,8 @@ bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
     job->shared = true;
     begin_job(c, job);
     bool sent = !flush_before || PQsendFlushRequest(c->pg) == 1;
-    if (c->unclosed && sent) {
-        sent = close_prepared(c, c->unclosed);
-        c->unclosed = 0;
-    }
+    if (c->nunclosed > 0 && sent)
+        sent = close_prepared(c, c->unclosed[--c->nunclosed]);
     for (int i = 0; i < job->n && sent; i++)
         sent = send_statement(c, job, i);
     if (!sent) {
@@ -511,18 +525,29 @@ static bool stale(const PGresult *res)
             strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
+/* With too many of them the connection is replaced. */
+static void keep_unclosed(struct pqi_conn *c, uint32_t name)
+{
+    if (c->nunclosed < (int)(sizeof c->unclosed / sizeof *c->unclosed))
+        c->unclosed[c->nunclosed++] = name;
+    else
+        c->tainted = true;
+}
+
 /* Where the segment is the caller's alone, it is the caller that repeats it, as a whole. */
 static bool repair(struct pqi_conn *c, const struct pqi_mark *m, const PGresult *res)
 {
     if (!m || m->kind != PQI_MARK_RUN || m->name == 0 || !stale(res))
         return false;
     if (strcmp(sqlstate_of(res), "26000") != 0)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
     pqi_prepared_forget(&c->prepared, m->name);
     struct pqi_job *job = m->call;
-    bool first = m->shared && job && !job->repaired;
-    if (first)
-        job->repaired = true;
+    if (!job)
+        return false;
+    bool first = m->shared && !job->repaired;
+    job->stale = !m->shared;
+    job->repaired |= first;
     return first;
 }
 
@@ -563,7 +588,7 @@ static void keep_books(struct pqi_conn *c, const struct pqi_mark *m, enum pqi_ev
     if (m->kind == PQI_MARK_PARSE)
         pqi_prepared_forget(&c->prepared, m->name);
     else if (m->kind == PQI_MARK_CLOSE && event == PQI_EVENT_SKIPPED)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
 }
 
 static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_event event,
@@ -751,6 +776,11 @@ enum pqi_block pqi_conn_block(const struct pqi_conn *c)
     default:
         return PQI_BLOCK_OPEN;
     }
+}
+
+int pqi_conn_server_version(const struct pqi_conn *c)
+{
+    return PQserverVersion(c->pg);
 }
 
 bool pqi_conn_reads_only(const struct pqi_conn *c)

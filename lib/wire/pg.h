@@ -53,7 +53,8 @@ struct pqi_job {
     int n;
     struct pqi_answer *answers; /* n of them, all zero at first */
     bool given;                 /* at least one Sync (or a statement alone) was given to libpq */
-    bool again;                 /* ended without having run, through no fault of its own */
+    bool again;    /* ended, and is to be run again: it was skipped for a neighbour's failure */
+    bool stale;    /* (where its Sync is its own) it failed for want of a prepared statement */
     bool repaired; /* it was so before, for want of a prepared statement: not another time */
 
     /* pg.c's own: */
@@ -76,7 +77,7 @@ struct pqi_trouble {
         PQI_TROUBLE_NOT_NOW,  /* 57P03: starting up, shutting down */
         PQI_TROUBLE_LOST,     /* was connected, and the link ended */
         PQI_TROUBLE_PROTOCOL, /* answered what cannot be: closed for safety */
-        PQI_TROUBLE_NOMEM
+        PQI_TROUBLE_NOMEM     /* this process lacks memory, descriptors, ports: no server's fault */
     } kind;
     char sqlstate[6];
     enum pqi_severity severity;
@@ -114,7 +115,8 @@ struct pqi_conn {
     int cap;      /* room for answers */
     uint64_t ids; /* of jobs, given so far */
     struct pqi_prepared prepared;
-    uint32_t unclosed; /* a prepared statement that is still to be closed; 0: none */
+    uint32_t unclosed[8]; /* prepared statements that are still to be closed */
+    int nunclosed;
 };
 
 /* Begins to connect. Never blocks: a name is resolved elsewhere. A name's addresses are tried one
@@ -171,6 +173,9 @@ void pqi_answer_tell(const struct pqi_answer *a, pqr_error *err);
 
 /* IDLE: provably clean, that is in no transaction and not tainted. */
 bool pqi_conn_clean(const struct pqi_conn *c);
+
+/* As libpq has it: 150004. */
+int pqi_conn_server_version(const struct pqi_conn *c);
 
 /* Is the session still read-only by default? (The server reports it.) */
 bool pqi_conn_reads_only(const struct pqi_conn *c);

@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -85,4 +86,23 @@ void hole_close(struct hole *h)
     for (int i = 0; i < 8; i++)
         close(h->fillers[i]);
     close(h->listener);
+}
+
+static struct rlimit before;
+static int eaten[4096], neaten;
+
+void starved(void)
+{
+    getrlimit(RLIMIT_NOFILE, &before);
+    struct rlimit few = {256, before.rlim_max};
+    setrlimit(RLIMIT_NOFILE, &few);
+    while (neaten < 4096 && (eaten[neaten] = dup(2)) >= 0)
+        neaten++;
+}
+
+void fed(void)
+{
+    while (neaten > 0)
+        close(eaten[--neaten]);
+    setrlimit(RLIMIT_NOFILE, &before);
 }

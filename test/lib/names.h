@@ -20,4 +20,8 @@ struct hole {
 struct hole hole_at(const char *address, int *port);
 void hole_close(struct hole *hole);
 
+/* From now on this process can open no descriptor more; until fed() it goes without. */
+void starved(void);
+void fed(void);
+
 #endif

@@ -360,7 +360,8 @@ static void nothing_is_left(pqr_session *s, const char *seeded, const char *afte
         PQR_QUERY(.sql = "select current_setting('left.behind', true) is not null"
                          " or current_setting('timezone') = 'Asia/Tokyo', random()::text = $1,"
                          " (select count(*) > 0 from pg_class where relname = 'left_behind'),"
-                         " (select count(*) > 0 from pg_prepared_statements where name !~ '^pqr'),"
+                         " (select count(*) > 0 from pg_prepared_statements"
+                         "  where name !~ '^pqr'),"
                          " (select count(*) > 0 from pg_listening_channels()),"
                          " (select count(*) > 0 from pg_cursors where is_holdable),"
                          " (select count(*) > 0 from pg_locks where locktype = 'advisory')",
@@ -443,15 +444,6 @@ static void what_a_write_or_a_read_leaves_behind_meets_nobody(void **state)
         }
     pqr_session_close(s);
     pqr_close(db, 0);
-}
-
-static int32_t backend(pqr_session *s)
-{
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t pid = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
-    return pid;
 }
 
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
@@ -630,16 +622,8 @@ static int prepare(void **state)
     ask(P, "create procedure leave_behind() language plpgsql as $$ begin"
            " perform set_config('left.behind', 'x', false), pg_advisory_lock(4711); end $$");
     ask(P, "insert into counter values (0)");
-    ask(P, "create table parent(id bigint primary key)");
-    ask(P,
-        "create table child(id bigserial primary key, parent bigint references parent deferrable initially deferred)");
+    make_parent_and_child(P);
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
-    return 0;
-}
-
-static int clean(void **state)
-{
-    pqr_close(*state, 1000);
     return 0;
 }
 
@@ -672,5 +656,5 @@ int main(void)
         cmocka_unit_test(a_lent_connection_can_do_what_the_router_does_not),
         cmocka_unit_test(statements_that_cannot_be_in_a_transaction_go_alone),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, close_router);
 }

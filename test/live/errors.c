@@ -10,12 +10,6 @@
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
 
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
-
 /* ---- What the server refuses ----------------------------------------------------------------- */
 
 static void a_unique_violation_names_constraint_and_table(void **state)
@@ -472,6 +466,32 @@ static int sleep_often(pqr_tx *tx, void *arg, pqr_error *err)
     return code;
 }
 
+#define TIME_MS 2000
+
+/* arg: 1: to be committed after the time has passed; 2: one more statement after it. */
+static int outlast_the_deadline(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    int code = pqr_exec(tx, PQR_QUERY(.sql = "insert into late values (1)"), NULL, err);
+    live_sleep_ms(TIME_MS + 100);
+    if (code == PQR_OK && *(int *)arg == 2)
+        code = pqr_exec(tx, PQR_QUERY(.sql = "insert into late values (2)"), NULL, err);
+    return code;
+}
+
+static void nothing_is_sent_once_the_deadline_has_passed(void **state)
+{
+    ask(P, "create table late(n int)");
+    pqr_session *s = live_session(*state, "acme");
+    for (int way = 1; way <= 2; way++) {
+        FAILS(PQR_E_DEADLINE, pqr_transact(s, PQR_TX(.deadline_ms = TIME_MS), outlast_the_deadline,
+                                           &way, &live_error));
+        assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+        says(way == 1 ? "COMMIT" : "nothing was sent");
+        assert_int_equal(ask_number(P, "select count(*) from late"), 0);
+    }
+    pqr_session_close(s);
+}
+
 static void the_deadline_of_a_transaction_is_of_the_whole(void **state)
 {
     pqr_session *s = live_session(*state, "acme");
@@ -490,16 +510,8 @@ static void the_deadline_of_a_transaction_is_of_the_whole(void **state)
 static int prepare(void **state)
 {
     ask(P, "create table person(id bigserial primary key, email text not null unique)");
-    ask(P, "create table parent(id bigint primary key)");
-    ask(P, "create table child(id bigserial primary key,"
-           " parent bigint references parent deferrable initially deferred)");
+    make_parent_and_child(P);
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms", "DB_APPLICATION_NAME=errors");
-    return 0;
-}
-
-static int clean(void **state)
-{
-    pqr_close(*state, 1000);
     return 0;
 }
 
@@ -532,7 +544,8 @@ int main(void)
         cmocka_unit_test(a_transaction_that_is_terminated_at_any_moment_is_told_truly),
         cmocka_unit_test(a_procedure_that_commits_inside_is_never_run_again),
         cmocka_unit_test(explain_of_what_makes_a_table_is_no_read),
+        cmocka_unit_test(nothing_is_sent_once_the_deadline_has_passed),
         cmocka_unit_test(the_deadline_of_a_transaction_is_of_the_whole),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, close_router);
 }

@@ -16,12 +16,6 @@
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
 
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
-
 static long connections_of(const char *name)
 {
     return ask_number(P, "select count(*) from pg_stat_activity where application_name = '%s'",
@@ -179,6 +173,41 @@ static void connecting_ends_by_the_connect_timeout(void **state)
     pqr_close(db, 0);
 }
 
+/* ---- What this process lacks ------------------------------------------------------------------ */
+
+static bool is_up(pqr *db, const char *node)
+{
+    return health_of(db, node).state == PQR_NODE_UP;
+}
+
+static void a_process_without_descriptors_does_not_take_its_servers_for_dead(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    EVENTUALLY(10000, serves_reads(db, R1));
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    OK(pqr_begin(s, NULL, &tx, &live_error)); /* holds the connection */
+    starved();
+    int read = pqr_read(s, PQR_QUERY(.sql = "select 1", .level = PQR_LEVEL_ANY), NULL, NULL);
+    bool replica = is_up(db, R1);
+    int write = pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error);
+    bool primary = is_up(db, P);
+    pqr_rollback(tx);
+    int again = pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, NULL);
+    fed();
+    assert_int_equal(read, PQR_E_NOMEM);
+    FAILS(PQR_E_NOMEM, write);
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    says("Too many open files");
+    assert_true(replica && primary);
+    assert_int_equal(again, PQR_OK);
+    assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R1);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 /* ---- Fork ------------------------------------------------------------------------------------ */
 
 static int in_child(int (*work)(pqr *db), pqr *db)
@@ -225,15 +254,10 @@ static void after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_
     (void)state;
     pqr *db = READY_ROUTER("DB_APPLICATION_NAME=forker");
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t before = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t before = backend(s);
     assert_int_equal(in_child(read_once, db), -PQR_E_FORKED);
     assert_int_equal(in_child(read_and_close, db), -PQR_E_FORKED);
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    assert_int_equal(pqr_int32(r, 0, 0), before); /* the very same connection */
-    pqr_result_free(r);
+    assert_int_equal(backend(s), before); /* the very same connection */
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -567,13 +591,10 @@ static void idle_connections_are_closed_after_their_time(void **state)
     pqr_close(patient, 0);
 }
 
-static int32_t backend(pqr *db)
+static int32_t backend_of(pqr *db)
 {
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t pid = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t pid = backend(s);
     pqr_session_close(s);
     return pid;
 }
@@ -582,9 +603,9 @@ static void connections_are_retired_by_age(void **state)
 {
     (void)state;
     pqr *young = READY_ROUTER("DB_MAX_LIFETIME=1s"), *old = READY_ROUTER("DB_MAX_LIFETIME=60s");
-    int32_t first_young = backend(young), first_old = backend(old);
-    EVENTUALLY(5000, backend(young) != first_young);
-    assert_int_equal(backend(old), first_old);
+    int32_t first_young = backend_of(young), first_old = backend_of(old);
+    EVENTUALLY(5000, backend_of(young) != first_young);
+    assert_int_equal(backend_of(old), first_old);
     pqr_close(young, 0);
     pqr_close(old, 0);
 }
@@ -668,6 +689,30 @@ static void the_environment_of_libpq_does_not_change_sessions(void **state)
     unsetenv("PGSSLMODE");
 }
 
+/* ---- A failover ------------------------------------------------------------------------------- */
+
+static void writes_go_on_when_the_old_primary_comes_back_beside_the_new_one(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    fleet("kill " P);
+    fleet("promote " R1);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 15000), NULL, &live_error));
+    fleet("start " P);
+    EVENTUALLY(10000, health_of(db, P).state == PQR_NODE_UP);
+    pqr_result *r = NULL;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), &r, &live_error));
+    assert_string_equal(pqr_source(r), R1);
+    pqr_result_free(r);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    fleet("rejoin " P);
+    fleet("kill " R1);
+    fleet("promote " P);
+    fleet("rejoin " R1);
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -686,6 +731,7 @@ int main(void)
         cmocka_unit_test(an_address_that_swallows_what_it_is_sent_does_not_hide_the_next),
         cmocka_unit_test(a_call_goes_on_to_the_next_address_too_within_its_deadline),
         cmocka_unit_test(connecting_ends_by_the_connect_timeout),
+        cmocka_unit_test(a_process_without_descriptors_does_not_take_its_servers_for_dead),
         cmocka_unit_test(after_a_fork_an_unused_router_works_in_parent_and_child),
         cmocka_unit_test(
             after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
@@ -704,6 +750,7 @@ int main(void)
         cmocka_unit_test(the_log_level_decides_what_is_told),
         cmocka_unit_test(a_connection_carries_the_application_name),
         cmocka_unit_test(the_environment_of_libpq_does_not_change_sessions),
+        cmocka_unit_test(writes_go_on_when_the_old_primary_comes_back_beside_the_new_one),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -126,6 +126,16 @@ static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
     expect(&s, DOUBT, 0, -1);
 }
 
+static void an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_rival(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 1, 2, 7};
+    expect(&s, IS, 1, -1);
+    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 0}; /* but this one is */
+    s.n = 3;
+    expect(&s, DOUBT, 1, 2);
+}
+
 static void a_server_of_another_system_is_no_claimant(void **state)
 {
     (void)state;
@@ -250,7 +260,8 @@ static const char *wrong(const struct shard *s, struct pqi_follow f)
         return "another claimant was promoted later";
     if (top < s->timeline)
         return f.verdict == DOUBT && f.rival == -1 ? NULL : "all claimants are outdated";
-    bool clear = n == 1 || (known < 0 && at_top == 1);
+    bool beside = known >= 0 && s->node[known].timeline < top;
+    bool clear = n == 1 || (at_top == 1 && !beside);
     if (clear)
         return f.verdict == IS && f.rival == -1 ? NULL : "it is beyond doubt";
     if (f.verdict != DOUBT)
@@ -281,8 +292,8 @@ static const char *unsafe(const struct shard *s, struct pqi_follow f)
         bool claims = (other->state == UP || other->state == SUSPECT) && other->role == PRIMARY &&
                       (s->system_id == 0 || other->system_id == s->system_id) &&
                       (!other->read_only || chosen->read_only) && !one_server(s, i, f.node);
-        if (claims && (i == s->known || f.node == s->known))
-            return "the known primary lives beside it, or has a rival";
+        if (claims && i == s->known)
+            return "the known primary lives beside it";
         if (claims && other->timeline >= chosen->timeline)
             return "another server claims it that was promoted as late";
     }
@@ -437,6 +448,7 @@ int main(void)
         cmocka_unit_test(a_primary_that_is_read_only_and_alone_stays),
         cmocka_unit_test(doubt_ends_when_one_of_the_two_is_gone),
         cmocka_unit_test(an_old_primary_that_comes_back_alone_is_not_followed),
+        cmocka_unit_test(an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_rival),
         cmocka_unit_test(a_server_of_another_system_is_no_claimant),
         cmocka_unit_test(of_two_strangers_the_one_promoted_later_is_followed),
         cmocka_unit_test(two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands),

@@ -194,6 +194,24 @@ static void after_the_one_that_worked_all_the_others_are_tried(void **state)
     end(c);
 }
 
+/* ---- Whose fault it is ----------------------------------------------------------------------- */
+
+static void a_lack_of_descriptors_is_not_taken_for_a_refusal(void **state)
+{
+    (void)state;
+    RESOLVES_TO(GOOD, REFUSES);
+    struct pqi_conn *c = begin(FOREVER_MS, FOREVER_MS);
+    while (!pqi_lookup_done(c->lookup))
+        pqi_wait_fd(pqi_lookup_fd(c->lookup), POLLIN, -1, give_up_ns);
+    starved();
+    bool connected = connects(c);
+    fed();
+    assert_false(connected);
+    assert_int_equal(c->trouble.kind, PQI_TROUBLE_NOMEM);
+    assert_non_null(strstr(c->trouble.text, "Too many open files"));
+    end(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +223,7 @@ int main(void)
         TEST(the_address_that_worked_is_tried_first_from_then_on),
         TEST(an_address_that_worked_is_given_up_when_the_name_has_it_no_more),
         TEST(after_the_one_that_worked_all_the_others_are_tried),
+        TEST(a_lack_of_descriptors_is_not_taken_for_a_refusal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
