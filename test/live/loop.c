@@ -1431,7 +1431,7 @@ struct closing {
     _Atomic bool closed;
 };
 
-static void *close_router(void *arg)
+static void *close_elsewhere(void *arg)
 {
     struct closing *c = arg;
     pqr_close(c->db, 200);
@@ -1454,7 +1454,7 @@ static void closing_the_router_elsewhere_ends_the_calls_of_a_loop_that_dispatche
     OK(pqr_submit_exec(t.loop, tx, PQR_QUERY(.sql = "select pg_sleep(600), 'closed'"), note, &x,
                        NULL, &live_error));
     MEANWHILE(t.loop, active("select pg_sleep(600), ''closed''") == 2);
-    pthread_create(&thread, NULL, close_router, &closing);
+    pthread_create(&thread, NULL, close_elsewhere, &closing);
     MEANWHILE(t.loop, closing.closed);
     pthread_join(thread, NULL);
     dispatch(t.loop, 0);
