@@ -4,13 +4,15 @@
 #include <stdio.h>
 #include <sys/epoll.h>
 
+static int failed;
+
 static void show(void *arg, const pqr_done *done)
 {
     int *left = arg;
     if (done->err->code == PQR_OK)
         printf("%s from %s\n", pqr_text(done->res, 0, 0), pqr_source(done->res));
     else
-        printf("failed: %s\n", done->err->message);
+        failed += fprintf(stderr, "failed: %s\n", done->err->message) > 0;
     pqr_result_free(done->res);
     --*left;
 }
@@ -41,5 +43,5 @@ int main(void)
         pqr_session_close(s[i]);
     pqr_loop_close(loop);
     pqr_close(db, 0);
-    return 0;
+    return failed > 0;
 }

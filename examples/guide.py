@@ -12,6 +12,7 @@ PRELUDE = """\
 #include <pqrouter/admin.h>
 #include <pqrouter/pqrouter.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -399,7 +399,7 @@ PQR_API void pqr_give_back(pqr_session *s, struct pg_conn *conn);
  *
  *     wait for pqr_loop_fd(loop) to become readable, then pqr_loop_dispatch(loop, 0)
  *
- * <pqrouter/adapters/…> does that for libuv, libevent and GLib. */
+ * <pqrouter/adapters/libuv.h>, …/libevent.h and …/glib.h do that on a loop that is there already. */
 typedef struct pqr_loop pqr_loop;
 
 /* Opens a loop on a router. Errors: USAGE, NOMEM (also: no descriptors), FORKED, CLOSED.
@@ -416,9 +416,9 @@ PQR_API int pqr_loop_fd(const pqr_loop *loop);
  * FORKED. What is left makes the descriptor readable again. Since 0.1. */
 PQR_API int pqr_loop_dispatch(pqr_loop *loop, int max);
 
-/* Cancels every call in flight (their callbacks run, in here) and frees the loop. Close loops
- * before their router: pqr_close waits until they have dispatched what is in flight. Not in a
- * callback. Since 0.1. */
+/* Cancels every call in flight (their callbacks run, in here; what they submit is CLOSED) and frees
+ * the loop. Close loops before their router: pqr_close waits until they have dispatched what is in
+ * flight. Not in a callback: there it does nothing. Since 0.1. */
 PQR_API void pqr_loop_close(pqr_loop *loop);
 
 /* A submitted call; gone when its callback begins. */
@@ -439,10 +439,11 @@ typedef struct pqr_done {
  * submit, cancel, open and close sessions; not close the loop or the router. */
 typedef void pqr_done_fn(void *arg, const pqr_done *done);
 
-/* Each submits a call and returns. What the arguments point at is copied; the session (or
- * transaction) must stay open until the callback. `call` may be NULL. On failure (the same errors
- * as the blocking form's that need no server: USAGE, NOMEM, FORKED, CLOSED) no callback runs.
- * Calls that are submitted together travel together. Since 0.1. */
+/* Each submits a call and returns. What the arguments point at is copied. `call` may be NULL. On
+ * failure (the same errors as the blocking form's that need no server: USAGE, NOMEM, FORKED, CLOSED)
+ * no callback runs. Calls that are submitted together travel together.
+ * A session that is closed with calls in flight ends with the last of them; what they would have
+ * got of it, a transaction or a lent connection, comes as CANCELLED instead. Since 0.1. */
 PQR_API int pqr_submit_read(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_done_fn *done,
                             void *arg, pqr_call **call, pqr_error *err);
 PQR_API int pqr_submit_write(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_done_fn *done,
@@ -451,8 +452,9 @@ PQR_API int pqr_submit_read_batch(pqr_loop *loop, pqr_session *s, const pqr_quer
                                   size_t n, pqr_done_fn *done, void *arg, pqr_call **call,
                                   pqr_error *err);
 
-/* Transactions: one call at a time on each (else USAGE). Commit and rollback end it: it must not
- * be used after they were submitted, unless that failed with USAGE. */
+/* Transactions: one call at a time on each (else USAGE), but for a rollback: it cancels the one in
+ * flight. Commit and rollback end it: it must not be used after they were submitted, unless that
+ * failed with USAGE. */
 PQR_API int pqr_submit_begin(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
                              pqr_done_fn *done, void *arg, pqr_call **call, pqr_error *err);
 PQR_API int pqr_submit_exec(pqr_loop *loop, pqr_tx *tx, const pqr_query *q, pqr_done_fn *done,
@@ -463,7 +465,8 @@ PQR_API int pqr_submit_rollback(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, v
                                 pqr_call **call, pqr_error *err);
 
 /* Work of pqr_submit_transact: begins to do it, by calls submitted on `tx`, and returns; when it
- * is done, pqr_work_done(tx, …) commits or rolls back. Runs again as in pqr_transact. */
+ * is done, pqr_work_done(tx, …) commits or rolls back. Runs again as in pqr_transact. `done` comes
+ * once, at the very end; CANCELLED: the loop was closed first. */
 typedef void pqr_loop_work_fn(pqr_tx *tx, void *arg);
 PQR_API int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
                                 pqr_loop_work_fn *work, pqr_done_fn *done, void *arg,
@@ -477,7 +480,7 @@ PQR_API void pqr_work_done(pqr_tx *tx, const pqr_error *err);
 PQR_API int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done, void *arg,
                             pqr_call **call, pqr_error *err);
 
-/* pqr_ready: it asks every shard's primary for a connection. */
+/* As pqr_ready. */
 PQR_API int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void *arg,
                              pqr_error *err);
 

@@ -258,11 +258,12 @@ static void drive_due(struct pqr_loop *l)
     }
 }
 
+/* They are to end: but an answer that is there already is the better end. */
 static void drive_all(struct pqr_loop *l)
 {
     for (struct pqi_link *at = l->calls.next, *next; at != &l->calls; at = next) {
         next = at->next;
-        drive(l, pqi_container(at, struct pqr_call, of_loop), 0);
+        drive(l, pqi_container(at, struct pqr_call, of_loop), POLLIN);
     }
 }
 
@@ -321,7 +322,7 @@ void pqi_loop_cancel(struct pqr_call *c)
     if (c->is_done)
         return;
     c->op.call.cancelled = true;
-    drive(l, c, 0);
+    drive(l, c, POLLIN); /* its answer may be there already */
     if (l->dispatching)
         return;
     if (!pqi_list_empty(&l->dirty) || c->is_done)
