@@ -1,8 +1,8 @@
 /* The hot paths of the notes service, from one event loop. README.md says how to run it. */
-#include "app.h"
-#include "listener.h"
+#include "../notes/app.h"
+#include "../notes/listener.h"
+#include "../notes/settings.h"
 #include "server.h"
-#include "settings.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

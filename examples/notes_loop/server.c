@@ -5,8 +5,8 @@
  * socket, so it is in our epoll, to tell when the client goes away. */
 #include "server.h"
 
-#include "exchange.h"
-#include "listener.h"
+#include "../notes/exchange.h"
+#include "../notes/listener.h"
 #include "work.h"
 
 #include <errno.h>

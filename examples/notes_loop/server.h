@@ -2,7 +2,7 @@
 #ifndef NOTES_LOOP_SERVER_H
 #define NOTES_LOOP_SERVER_H
 
-#include "app.h"
+#include "../notes/app.h"
 
 #include <netinet/in.h>
 

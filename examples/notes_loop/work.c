@@ -6,9 +6,9 @@
  */
 #include "work.h"
 
-#include "health.h"
-#include "path.h"
-#include "rows.h"
+#include "../notes/health.h"
+#include "../notes/path.h"
+#include "../notes/rows.h"
 
 #include <string.h>
 

@@ -3,8 +3,8 @@
 #ifndef NOTES_LOOP_WORK_H
 #define NOTES_LOOP_WORK_H
 
-#include "note_json.h"
-#include "request.h"
+#include "../notes/note_json.h"
+#include "../notes/request.h"
 
 struct work;
 struct route;
