@@ -682,9 +682,10 @@ static void a_service_file_sets_no_options(void **state)
     int fd = mkstemp(file);
     assert_true(dprintf(fd, "[x]\noptions=-c default_transaction_read_only=on\n") > 0);
     close(fd);
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms"); /* opening would refuse it */
     setenv("PGSERVICEFILE", file, 1);
     setenv("PGSERVICE", "x", 1);
-    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    OK(pqr_ready(db, 10000, &live_error));
     run_write(db, "acme", "insert into life values ('service')");
     pqr_close(db, 0);
     unsetenv("PGSERVICE");
