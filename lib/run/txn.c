@@ -255,10 +255,10 @@ static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
 
 /* COMMIT takes effect when it is executed, before its Sync: its tag is proof, also when the server
  * ended the session right after it. */
-static bool committed(const struct pqi_call *c)
+static bool committed(struct pqi_call *c)
 {
-    const struct pqi_answer *a = &c->conn->answers[0];
-    return a->state == PQI_ANSWER_OK && strcmp(pqi_answer_tag(a), "COMMIT") == 0;
+    const struct pqi_answer *a = pqi_call_answer(c, 0);
+    return a && a->state == PQI_ANSWER_OK && strcmp(pqi_answer_tag(a), "COMMIT") == 0;
 }
 
 int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
