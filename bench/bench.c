@@ -81,7 +81,8 @@ static double run_threads(const struct bench_way *way, int callers, int ms)
         pthread_join(list[i].thread, NULL);
     pthread_barrier_destroy(&round.start);
     free(list);
-    return atomic_load(&round.failed) ? -1 : (double)atomic_load(&round.calls) * 1e9 / (double)spent;
+    return atomic_load(&round.failed) ? -1
+                                      : (double)atomic_load(&round.calls) * 1e9 / (double)spent;
 }
 
 static double run(const struct bench_way *way, int callers, int ms)

@@ -17,17 +17,17 @@ static bool wanted(int argc, char **argv, const char *what)
 }
 
 static bool compare(const char *what, const struct bench_way *libpq,
-                    const struct bench_way *pqrouter, pqr *db)
+                    const struct bench_way *threads, const struct bench_way *loop, pqr *db)
 {
     static const int callers[] = {1, 4, 16, 64};
     int rounds = bench_number("ROUNDS", 5), ms = bench_number("MS", 1000);
     int only = bench_number("CALLERS", 0);
     bool good = true;
     for (int i = 0; i < 4 && good; i++) {
-        struct bench_way ways[] = {*libpq, *pqrouter};
-        ways[1].shared = db;
+        struct bench_way ways[] = {*libpq, *threads, *loop};
+        ways[1].shared = ways[2].shared = db;
         if (only == 0 || only == callers[i])
-            good = bench_compare(what, ways, 2, callers[i], rounds, ms);
+            good = bench_compare(what, ways, 3, callers[i], rounds, ms);
     }
     return good;
 }
@@ -42,9 +42,9 @@ int main(int argc, char **argv)
     }
     bool good = ways_prepare(db);
     if (good && wanted(argc, argv, "read"))
-        good = compare("read", &libpq_read, &pqrouter_read, db);
+        good = compare("read", &libpq_read, &pqrouter_read, &loop_read, db);
     if (good && wanted(argc, argv, "write"))
-        good = compare("write", &libpq_write, &pqrouter_write, db);
+        good = compare("write", &libpq_write, &pqrouter_write, &loop_write, db);
     pqr_close(db, 1000);
     return good ? 0 : 1;
 }

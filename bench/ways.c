@@ -2,6 +2,7 @@
 #include "ways.h"
 
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -112,9 +113,8 @@ static bool pqrouter_write_one(void *own)
 {
     struct own *o = own;
     pqr_error err;
-    int code = pqr_write(o->session,
-                         PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL,
-                         &err);
+    int code = pqr_write(
+        o->session, PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL, &err);
     if (code != PQR_OK)
         fprintf(stderr, "pqrouter: %s\n", err.message);
     return code == PQR_OK;
@@ -131,6 +131,94 @@ const struct bench_way pqrouter_read = {
     .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_read_one, .close = pqrouter_close};
 const struct bench_way pqrouter_write = {
     .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_write_one, .close = pqrouter_close};
+
+/* ---- One event loop ------------------------------------------------------------------------- */
+
+struct flight {
+    struct own own;
+    struct crowd *crowd;
+};
+
+struct crowd {
+    pqr_loop *loop;
+    int in_flight;
+    int64_t done;
+    bool stop, failed;
+    int (*submit)(struct flight *f, pqr_error *err);
+};
+
+static void on_done(void *arg, const pqr_done *done);
+
+static int submit_read(struct flight *f, pqr_error *err)
+{
+    return pqr_submit_read(f->crowd->loop, f->own.session,
+                           PQR_QUERY(.sql = read_sql, PQR_PARAMS(PQR_INT64(next_key(&f->own)))),
+                           on_done, f, NULL, err);
+}
+
+static int submit_write(struct flight *f, pqr_error *err)
+{
+    return pqr_submit_write(f->crowd->loop, f->own.session,
+                            PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(&f->own)))),
+                            on_done, f, NULL, err);
+}
+
+static void on_done(void *arg, const pqr_done *done)
+{
+    struct flight *f = arg;
+    pqr_error err;
+    f->crowd->done++;
+    f->crowd->in_flight--;
+    if (done->err->code != PQR_OK) {
+        fprintf(stderr, "loop: %s\n", done->err->message);
+        f->crowd->stop = f->crowd->failed = true;
+    }
+    pqr_result_free(done->res);
+    if (!f->crowd->stop && f->crowd->submit(f, &err) == PQR_OK)
+        f->crowd->in_flight++;
+}
+
+static int64_t run_loop(pqr *db, int callers, int ms, int (*submit)(struct flight *, pqr_error *))
+{
+    struct crowd crowd = {.submit = submit};
+    struct flight *list = calloc((size_t)callers, sizeof *list);
+    pqr_error err;
+    if (!list || pqr_loop_open(db, &crowd.loop, &err) != PQR_OK)
+        exit(1);
+    for (int i = 0; i < callers; i++) {
+        list[i].crowd = &crowd;
+        list[i].own.key = (uint32_t)i * 7919u + 1;
+        if (pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &list[i].own.session, &err) ||
+            submit(&list[i], &err))
+            exit(1);
+        crowd.in_flight++;
+    }
+    int64_t until = bench_now_ns() + (int64_t)ms * 1000000;
+    while (crowd.in_flight > 0) {
+        struct pollfd fd = {.fd = pqr_loop_fd(crowd.loop), .events = POLLIN};
+        poll(&fd, 1, 100);
+        pqr_loop_dispatch(crowd.loop, 0);
+        crowd.stop |= bench_now_ns() >= until;
+    }
+    for (int i = 0; i < callers; i++)
+        pqr_session_close(list[i].own.session);
+    pqr_loop_close(crowd.loop);
+    free(list);
+    return crowd.failed ? -1 : crowd.done;
+}
+
+static int64_t loop_read_run(void *shared, int callers, int ms)
+{
+    return run_loop(shared, callers, ms, submit_read);
+}
+
+static int64_t loop_write_run(void *shared, int callers, int ms)
+{
+    return run_loop(shared, callers, ms, submit_write);
+}
+
+const struct bench_way loop_read = {.name = "pqrouter, one loop", .run = loop_read_run};
+const struct bench_way loop_write = {.name = "pqrouter, one loop", .run = loop_write_run};
 
 bool ways_prepare(pqr *db)
 {

@@ -14,6 +14,9 @@ extern const struct bench_way libpq_read, libpq_write;
 /* .shared is the router. */
 extern const struct bench_way pqrouter_read, pqrouter_write;
 
+/* From one event loop, with so many calls in flight. */
+extern const struct bench_way loop_read, loop_write;
+
 /* Makes the table, with ROWS rows. false: it says why on stderr. */
 bool ways_prepare(pqr *db);
 

@@ -22,6 +22,7 @@ struct args {
     int64_t watch_ms;
     int64_t deadline_ms;
     bool sql, write, control;
+    const char *shard;
     const char *level; /* NULL: not given */
     const char **params;
     size_t nparams;

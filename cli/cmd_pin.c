@@ -79,8 +79,8 @@ const struct command cmd_pin = {
     .takes = "TENANT SHARD",
     .purpose = "let a tenant live on a shard, whatever its slot says",
     .about = "Writes the pin into every shard's map, under a new version of it; running\n"
-             "processes follow within DB_HEALTH_INTERVAL. Moves no rows: pin a tenant before\n"
-             "it has any. Waits at most 30 s.\n",
+             "processes follow within DB_HEALTH_INTERVAL. A pin that is there already changes\n"
+             "nothing. Moves no rows: pin a tenant before it has any. Waits at most 30 s.\n",
     .example = "  pqrouter pin acme 1\n",
     .flags = "timeout",
     .least = 2,

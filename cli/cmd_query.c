@@ -104,6 +104,32 @@ static void print_json(const pqr_result *res)
 
 /* ---- Running -------------------------------------------------------------------------------- */
 
+static const char writes[] = "run it with --write, if it may change something";
+static const char unknown[] =
+    "mend it, if it is a slip; run it with --write, if it may change something";
+static const char needs_psql[] =
+    "query runs one statement, on a connection that others share: for this use psql";
+
+/* The library names its functions as the way out; here the way is another. Cuts what it says after
+ * "use …", and returns that way; NULL: it says nothing of the kind. */
+static const char *advice_here(const struct statement *s, pqr_error *err)
+{
+    char *name = NULL, *tail = NULL;
+    if (err->code != PQR_E_USAGE && err->code != PQR_E_READ_ONLY)
+        return NULL;
+    for (char *at = err->message; (at = strstr(at, "pqr_")); at++)
+        name = at;
+    for (char *at = err->message; name && (at = strstr(at, ": ")) && at < name; at++)
+        tail = at;
+    if (!tail)
+        return NULL;
+    bool write = !s->write && strncmp(name, "pqr_write", strlen("pqr_write")) == 0;
+    *tail = '\0';
+    if (write)
+        return err->code == PQR_E_READ_ONLY ? writes : unknown;
+    return needs_psql;
+}
+
 static int run_statement(const struct cli *cli, pqr *db, const struct statement *s)
 {
     pqr_session *session = NULL;
@@ -114,9 +140,8 @@ static int run_statement(const struct cli *cli, pqr *db, const struct statement 
     if (code == PQR_OK)
         code = (s->write ? pqr_write : pqr_read)(session, &s->query, &res, &err);
     if (code != PQR_OK) {
-        status = say_error(cli, &err);
-        if (!s->write && (code == PQR_E_READ_ONLY || strstr(err.message, "pqr_write")))
-            say("what to do: run it with --write, if it may change something");
+        const char *advice = advice_here(s, &err);
+        status = say_error_and(cli, &err, advice ? advice : advice_for(&err));
     } else if (cli->args.json)
         print_json(res);
     else

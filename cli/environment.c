@@ -82,21 +82,50 @@ static void cut_end(char *value)
     value[len] = '\0';
 }
 
+/* 0: it is none. */
+static size_t length_of_name(const char *at)
+{
+    size_t len = 0;
+    while (isalnum((unsigned char)at[len]) || at[len] == '_')
+        len++;
+    return isdigit((unsigned char)*at) ? 0 : len;
+}
+
+/* Behind a word and blanks; NULL: `at` does not begin so. */
+static char *skip_word(char *at, const char *word)
+{
+    size_t len = strlen(word);
+    return strncmp(at, word, len) == 0 && isblank((unsigned char)at[len]) ? skip_blanks(at + len)
+                                                                          : NULL;
+}
+
+/* Leaves "NAME=", which is as good as not set, at the line's begin. */
+static const char *read_unset(char *line, const char *name)
+{
+    size_t len = length_of_name(name);
+    if (len == 0 || name[len] != '\0')
+        return "unset takes one name";
+    memmove(line, name, len);
+    memcpy(line + len, "=", 2);
+    return NULL;
+}
+
 /* Leaves "NAME=value" at the line's begin; "" for a line without one. NULL: fine. */
 static const char *read_line(char *line)
 {
     char *name = skip_blanks(line);
     cut_end(name);
-    if (strncmp(name, "export", 6) == 0 && isblank((unsigned char)name[6]))
-        name = skip_blanks(name + 6);
+    char *unset = skip_word(name, "unset"), *export = skip_word(name, "export");
+    if (unset)
+        return read_unset(line, unset);
+    if (export)
+        name = export;
     if (*name == '\0' || *name == '#') {
         *line = '\0';
         return NULL;
     }
-    size_t len = 0;
-    while (isalnum((unsigned char)name[len]) || name[len] == '_')
-        len++;
-    if (len == 0 || isdigit((unsigned char)*name) || name[len] != '=')
+    size_t len = length_of_name(name);
+    if (len == 0 || name[len] != '=')
         return "not of the form NAME=value";
     char *value = name + len + 1;
     const char *wrong = *value == '\'' || *value == '"' ? unquote(value) : NULL;

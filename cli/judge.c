@@ -3,6 +3,7 @@
 #include "judge.h"
 
 #include "memory.h"
+#include "say.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -96,7 +97,12 @@ static void judge_reach(const struct fleet *f, int node, struct findings *out)
     const pqr_error *err = &f->facts[node].err;
     bool late = err->code == PQR_E_DEADLINE && h->why[0] != '\0'; /* the router has seen more */
     bool login = err->code == PQR_E_AUTH;
-    const char *advice = late || err->code == PQR_E_CONNECT ? reach : pqr_code_advice(err->code);
+    bool full = strcmp(err->sqlstate, "53300") == 0;
+    const char *advice = pqr_code_advice(err->code);
+    if (full)
+        advice = advice_for(err);
+    else if (late || err->code == PQR_E_CONNECT)
+        advice = reach;
     if (err->code == PQR_OK)
         return;
     if (late)
@@ -114,9 +120,10 @@ static bool rivals(const struct group *g, int node)
            !facts_same_server(&f->facts[node], voice_of(g));
 }
 
+/* Where nobody answers it has been said of each server why. */
 static void judge_primary(const struct group *g, struct findings *out)
 {
-    if (g->voice < 0 || !takes_writes(g->fleet, g->voice))
+    if (g->voice >= 0 && !takes_writes(g->fleet, g->voice))
         finding(out, IS_ERROR, "no_primary", g->name,
                 "wait for the failover to end, or correct its URLs",
                 "no server answers as its primary: it takes no writes");

@@ -47,9 +47,12 @@ static int status_of(int code)
     return code == PQR_E_CONFIG ? CLI_CONFIG : code == PQR_E_USAGE ? CLI_USAGE : CLI_FAILED;
 }
 
-const char *advice_for(int code)
+const char *advice_for(const pqr_error *err)
 {
-    switch (code) {
+    if (strcmp(err->sqlstate, "53300") == 0 && err->code != PQR_E_SQL)
+        return "see who holds them: select usename, application_name, count(*) from "
+               "pg_stat_activity group by 1, 2";
+    switch (err->code) {
     case PQR_E_NOMEM:
     case PQR_E_DEADLINE:
     case PQR_E_CONNECT:
@@ -59,19 +62,20 @@ const char *advice_for(int code)
     case PQR_E_LOST:
     case PQR_E_MAP:
     case PQR_E_BUG:
-        return pqr_code_advice(code);
+        return pqr_code_advice(err->code);
     default: /* their messages say it */
         return NULL;
     }
 }
 
-void json_error(struct json *j, const char *name, const pqr_error *err)
+static void json_error_and(struct json *j, const char *name, const pqr_error *err,
+                           const char *advice)
 {
     static const char *const retries[] = {"never", "safe", "unknown"};
     json_object(j, name);
     json_text(j, "code", pqr_code_name(err->code));
     json_text(j, "message", err->message);
-    json_text(j, "advice", pqr_code_advice(err->code));
+    json_text(j, "advice", advice);
     json_text(j, "retry", retries[err->retry >= 0 && err->retry <= 2 ? err->retry : 0]);
     json_text(j, "sqlstate", err->sqlstate[0] ? err->sqlstate : NULL);
     json_text(j, "node", err->node[0] ? err->node : NULL);
@@ -83,28 +87,43 @@ void json_error(struct json *j, const char *name, const pqr_error *err)
     json_end_object(j);
 }
 
-int say_error_text(const pqr_error *err)
+void json_error(struct json *j, const char *name, const pqr_error *err)
+{
+    json_error_and(j, name, err, advice_for(err));
+}
+
+static int say_error_text_and(const pqr_error *err, const char *advice)
 {
     bool state = err->sqlstate[0] && !strstr(err->message, err->sqlstate);
     say("%s%s%s%s", err->message, state ? " (SQLSTATE " : "", state ? err->sqlstate : "",
         state ? ")" : "");
-    if (advice_for(err->code))
-        say("what to do: %s", advice_for(err->code));
+    if (advice)
+        say("what to do: %s", advice);
     return status_of(err->code);
 }
 
-int say_error(const struct cli *cli, const pqr_error *err)
+int say_error_text(const pqr_error *err)
+{
+    return say_error_text_and(err, advice_for(err));
+}
+
+int say_error_and(const struct cli *cli, const pqr_error *err, const char *advice)
 {
     if (err->code == PQR_E_CONFIG && pqr_config_faults(environment_list(cli->env), NULL, NULL) > 0)
         return say_faults(cli);
     if (cli->args.json) {
         struct json j = {stdout, false};
         json_object(&j, NULL);
-        json_error(&j, "error", err);
+        json_error_and(&j, "error", err, advice);
         json_end_object(&j);
         json_done(&j);
     }
-    return say_error_text(err);
+    return say_error_text_and(err, advice);
+}
+
+int say_error(const struct cli *cli, const pqr_error *err)
+{
+    return say_error_and(cli, err, advice_for(err));
 }
 
 /* ---- Faults of the configuration ------------------------------------------------------------ */

@@ -16,14 +16,17 @@ int say_usage(const struct command *command, const char *format, ...)
  * exit status. */
 int say_error(const struct cli *cli, const pqr_error *err);
 
+/* The same with an advice of one's own; NULL: none. */
+int say_error_and(const struct cli *cli, const pqr_error *err, const char *advice);
+
 /* The same on stderr alone. */
 int say_error_text(const pqr_error *err);
 
 /* Every fault of the configuration, a line each. Returns CLI_CONFIG. */
 int say_faults(const struct cli *cli);
 
-/* What to do about a code where a message about it does not tell; NULL: nothing to add. */
-const char *advice_for(int code);
+/* What to do about an error where its message does not tell; NULL: nothing to add. */
+const char *advice_for(const pqr_error *err);
 
 /* An error as an object. */
 void json_error(struct json *j, const char *name, const pqr_error *err);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compiles every block of C and C++ in docs/guide.md: guide.py ROOT CC…
+"""Compiles every block of C and C++ in docs/guide.md, and README's program: guide.py ROOT CC…
 
-A block that holds functions stands as it is; any other is statements, and becomes the inside of a
+README's is whole. In the guide a block that holds functions stands as it is; any other is statements, and becomes the inside of a
 function in which the guide's first block has declared what all of them use."""
 
 import re
@@ -12,6 +12,7 @@ PRELUDE = """\
 #include <pqrouter/admin.h>
 #include <pqrouter/pqrouter.h>
 #include <libpq-fe.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,8 @@ def main(root, *cc):
         ["pkg-config", "--cflags", "libpq"], capture_output=True, text=True, check=True).stdout.split()]
     (_, declared), *parts = blocks(path, "c")
     good = compiles(program(path, declared, parts), "c", cc, flags)
+    for line, text in blocks(f"{root}/README.md", "c"):
+        good = compiles(f'#line {line} "{root}/README.md"\n{text}', "c", cc, flags) and good
     cpp = blocks(path, "cpp")
     if compiles("", "c++", cc, flags):
         good = compiles(program(path, declared, cpp), "c++", cc, flags) and good

@@ -306,11 +306,11 @@ def become_run_user():
 
 def make_folder(folder):
     parent = os.path.dirname(folder)
+    if os.path.lexists(folder):         # in the end we remove it: it must be ours from the start
+        raise FleetError(f"{folder} exists already; name a folder that does not")
     if not os.access(parent, os.W_OK | os.X_OK):
         raise FleetError(f"user {run_user()[0]} cannot write in {parent}; "
                          "choose another folder with --dir")
-    if os.path.lexists(folder):         # in the end we remove it: it must be ours from the start
-        raise FleetError(f"{folder} exists already; choose a new folder")
     os.umask(0o077)
     os.mkdir(folder)
     for name in ("data", "log", "socket"):
@@ -1296,8 +1296,8 @@ def main(argv):
         os.dup2(os.open("/dev/null", os.O_WRONLY), 1)
     except (FleetError, OSError) as e:
         print(f"fleet.py: {e}", file=sys.stderr)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as e:
+        return 128 + signal_of(e)
     return 1
 
 
@@ -1313,7 +1313,7 @@ def up(args, command, top):
                   say=lambda line: print(line, file=sys.stderr, flush=True))
     if command:
         with fleet:
-            return run_command(command, {**os.environ, **fleet.env()})
+            return run_command(command, {**without(strangers()), **fleet.env()})
     print(fleet.folder, flush=True)
     print(f"use it:  eval \"$({sys.argv[0]} env --dir {fleet.folder})\"", file=sys.stderr)
     if args.detach or args.owner:
@@ -1322,13 +1322,26 @@ def up(args, command, top):
         if fleet.wait() == 0:
             return 0
         raise FleetError("the fleet's keeper was killed; all is gone")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as e:
         fleet.down()
-        return 0
+        return 0 if signal_of(e) == signal.SIGINT else 128 + signal_of(e)
 
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+def interrupt(number, _):
+    raise KeyboardInterrupt(number)
+
+
+def signal_of(interruption):
+    return interruption.args[0] if interruption.args else signal.SIGINT
+
+
+def strangers():
+    """The inherited variables that could lead an application to other servers than a fleet's."""
+    return [name for name in os.environ if name.startswith(("DATABASE_", "REDIS_URL"))]
+
+
+def without(names):
+    return {name: value for name, value in os.environ.items() if name not in names}
 
 
 def run_command(command, env):
@@ -1367,6 +1380,9 @@ def show_env(env, as_json):
     if as_json:
         print(json.dumps(env, indent=1))
         return
+    for name in strangers():
+        if name not in env:
+            print("unset", name)
     for name, value in env.items():
         print("export {}='{}'".format(name, value.replace("'", "'\\''")))
 

@@ -299,6 +299,16 @@ class AFleet(unittest.TestCase):
                                 *COMMAND, "env"], capture_output=True, text=True, env=where)
         self.assertEqual(self.env["DATABASE_SHARD_1_URL"], shell.stdout.strip())
 
+    def test_what_a_shell_had_of_another_fleet_is_unset(self):
+        old = {"DATABASE_PRIMARY_URL": "old", "DATABASE_SHARD_7_URL": "old",
+               "DATABASE_SHARD_1_URL": "old", "REDIS_URL_FILE": "old"}
+        shell = subprocess.run(["sh", "-c", 'eval "$("$@")"; env', "sh", *COMMAND, "env"],
+                               capture_output=True, text=True, check=True,
+                               env={**os.environ, **old, "PQR_FLEET": self.fleet.folder})
+        seen = dict(line.split("=", 1) for line in shell.stdout.splitlines() if "=" in line)
+        self.assertEqual(self.env, {name: value for name, value in seen.items()
+                                    if name.startswith(("DATABASE_", "REDIS_", "PQR_FLEET"))})
+
     def test_exit_status_is_1_for_what_failed_and_2_for_usage(self):
         where = {**os.environ, "PQR_FLEET": self.fleet.folder}
         for status, args in ((1, ["kill", "shard9/primary"]), (1, ["sql", "redis", "select 1"]),
@@ -314,7 +324,9 @@ class OtherFleets(unittest.TestCase, NothingStays):
 
     def test_a_command_has_a_fleet_while_it_runs_and_its_exit_status_is_ours(self):
         done = command("up", "--shards", "1", "--replicas", "1", "--no-redis", "--", "sh", "-c",
-                       'echo "$PQR_FLEET"; env | sort | grep ^DATABASE | cut -d= -f1; exit 7')
+                       'echo "$PQR_FLEET"; env | sort | grep ^DATABASE | cut -d= -f1; exit 7',
+                       env={**os.environ, "DATABASE_SHARD_COUNT": "2",
+                            "DATABASE_SHARD_0_URL": "another fleet's"})
         self.assertEqual(7, done.returncode, done.stderr)
         folder, *names = done.stdout.split()
         self.assertEqual(["DATABASE_PRIMARY_URL", "DATABASE_REPLICA_1_URL"], names)
@@ -365,8 +377,9 @@ class OtherFleets(unittest.TestCase, NothingStays):
             open(kept, "w").close()
             done = command("up", "--dir", folder)
             self.assertEqual(1, done.returncode)
-            self.assertIn("exists already", done.stderr)
+            self.assertIn("exists already; name a folder that does not", done.stderr)
             self.assertTrue(os.path.exists(kept))
+            self.assertIn("/tmp exists already", command("up", "--dir", "/tmp").stderr)
             done = command("up", "--dir", os.path.join(folder, "x" * 90))
             self.assertIn("too long", done.stderr)
             done = command("up", "--dir", os.path.join(folder, "no", "where"))
@@ -417,6 +430,18 @@ class WhenItEnds(unittest.TestCase, NothingStays):
         with self.in_foreground() as (owner, _):
             owner.send_signal(signal.SIGINT)
             self.assertEqual(0, owner.wait(GONE_S))
+
+    def test_a_signal_tells_itself_in_the_exit_status_during_the_start_and_after(self):
+        with self.in_foreground() as (owner, _):
+            owner.terminate()
+            self.assertEqual(143, owner.wait(GONE_S))
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            with subprocess.Popen(COMMAND + ["up"], stdout=subprocess.DEVNULL, text=True,
+                                  stderr=subprocess.PIPE) as owner:
+                owner.stderr.readline()     # the first step is done
+                owner.send_signal(number)
+                owner.stderr.read()
+                self.assertEqual(128 + number, owner.wait(GONE_S))
 
     def test_nothing_stays_after_down(self):
         with self.in_foreground() as (owner, fleet):

@@ -29,7 +29,8 @@ typedef struct pqr_stats {
     uint64_t map_reloads;
 } pqr_stats;
 
-/* Writes the first `each` bytes (sizeof(pqr_stats)) of the counters. Errors: USAGE, FORKED.
+/* Writes the first `each` bytes (sizeof(pqr_stats)) of the counters. Errors: USAGE, FORKED,
+ * CLOSED.
  * Since 0.1. */
 PQR_API int pqr_stats_get(pqr *db, pqr_stats *out, size_t each);
 
@@ -75,13 +76,14 @@ PQR_API int pqr_init(pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, voi
                      pqr_error *err);
 
 /* The SQL that pqr_init would run on an unstamped fleet, for people who apply it themselves: calls
- * `line` once a shard with its whole text. Asks no server. Errors: CONFIG (needs
+ * `text` once a database with its whole SQL, which is of no use to another one; it begins with
+ * "-- shard0: ", "-- shard1: ", …, "-- control: ". Asks no server. Errors: CONFIG (needs
  * DATABASE_FLEET_ID), NOMEM. Since 0.1. */
 PQR_API int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err);
 
 /* Pins a tenant to a shard, in every shard's map, under a new version of it. Moves no rows: pin a
- * tenant before it has any. Running processes follow within DB_HEALTH_INTERVAL. Errors: as
- * pqr_init, UNSTAMPED. Since 0.1. */
+ * tenant before it has any. Writes nothing where every shard has that pin already. Running
+ * processes follow within DB_HEALTH_INTERVAL. Errors: as pqr_init, UNSTAMPED. Since 0.1. */
 PQR_API int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms,
                     pqr_error *err);
 

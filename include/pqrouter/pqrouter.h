@@ -66,7 +66,8 @@ typedef enum pqr_code {
     PQR_E_ROLLED_BACK = -19, /* the transaction failed before, or COMMIT rolled it back */
     PQR_E_TYPE = -20,        /* a getter: no such row or column, or not of that type */
     PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
-    PQR_E_BUG = -22          /* the library caught itself in a contradiction: please report */
+    PQR_E_BUG = -22,         /* the library caught itself in a contradiction: please report */
+    PQR_E_CANCELLED = -23    /* pqr_cancel came first; a write: before it was sent */
 } pqr_code;
 
 /* May the call be made again? */
@@ -77,7 +78,9 @@ typedef enum pqr_retry {
 } pqr_retry;
 
 /* An error, whole. Its size is part of the ABI and never changes; unused bytes are zero.
- * Texts are cut to fit and always end with NUL. No text ever holds a password or a parameter. */
+ * Texts are cut to fit and always end with NUL. No text ever holds a password of the
+ * configuration's. The server's own sentence may quote a value, such as the parameter of
+ * `invalid input syntax for type integer: "x"`; its DETAIL, which quotes rows, is never passed on. */
 typedef struct pqr_error {
     int32_t code;        /* a pqr_code; PQR_OK after success */
     int32_t retry;       /* a pqr_retry */
@@ -174,7 +177,8 @@ typedef enum pqr_node_state {
 typedef enum pqr_role { PQR_ROLE_UNKNOWN = 0, PQR_ROLE_PRIMARY = 1, PQR_ROLE_REPLICA = 2 } pqr_role;
 
 /* Tells of every server, without asking any: writes up to `cap` entries of `each` bytes
- * (sizeof(pqr_node_health)) and returns how many servers there are, or USAGE, FORKED.
+ * (sizeof(pqr_node_health)) and returns how many servers there are, or USAGE, FORKED,
+ * CLOSED.
  * `out` may be NULL with cap 0. Since 0.1. */
 PQR_API int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each);
 
@@ -290,8 +294,9 @@ typedef struct pqr_query {
     size_t nparams;
     int32_t level;         /* pqr_read, read-only transactions: a pqr_level */
     int32_t binary_result; /* 1: values come in PostgreSQL's binary form */
-    int32_t alone;         /* pqr_write: 1 = nothing around it (VACUUM, CREATE INDEX CONCURRENTLY,
-                              CALL and DO that commit); its outcome is told by the server alone */
+    int32_t alone;         /* pqr_write: 1 = it commits by itself, in parts or early (VACUUM, CREATE
+                              INDEX CONCURRENTLY): unless refused, a failure is UNKNOWN, and it is
+                              never run again. CALL and DO are taken so by themselves */
     int32_t reserved;
     int64_t deadline_ms; /* 0: the session's; below: USAGE */
 } pqr_query;
@@ -385,6 +390,104 @@ PQR_API int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *
 
 /* Takes a lent connection back and closes it: it is never pooled. NULL is accepted. Since 0.1. */
 PQR_API void pqr_give_back(pqr_session *s, struct pg_conn *conn);
+
+/* ---- Event loops -------------------------------------------------------------------------- */
+
+/* The same calls for programs built around an event loop: submitted here, they end in a callback.
+ * One pqr_loop per event-loop thread; it, its calls, and the sessions and transactions used with
+ * it belong to that thread. Several loops and blocking threads may use one router at once.
+ *
+ *     wait for pqr_loop_fd(loop) to become readable, then pqr_loop_dispatch(loop, 0)
+ *
+ * <pqrouter/adapters/libuv.h>, …/libevent.h and …/glib.h do that on a loop that is there already. */
+typedef struct pqr_loop pqr_loop;
+
+/* Opens a loop on a router. Errors: USAGE, NOMEM (also: no descriptors), FORKED, CLOSED.
+ * Since 0.1. */
+PQR_API int pqr_loop_open(pqr *db, pqr_loop **out, pqr_error *err);
+
+/* The descriptor to wait for: it is readable when there is something to dispatch, also when a
+ * deadline has come. Good for poll, and for epoll level and edge triggered. It stays the same.
+ * Since 0.1. */
+PQR_API int pqr_loop_fd(const pqr_loop *loop);
+
+/* Goes on with everything that can go on, and runs the callbacks that are due: at most `max` of
+ * them (0: all); never waits. Returns how many ran, or USAGE (NULL, or called in a callback),
+ * FORKED. What is left makes the descriptor readable again. Since 0.1. */
+PQR_API int pqr_loop_dispatch(pqr_loop *loop, int max);
+
+/* Cancels every call in flight (their callbacks run, in here; what they submit is CLOSED) and frees
+ * the loop. Close loops before their router: pqr_close waits until they have dispatched what is in
+ * flight. Not in a callback: there it does nothing. Since 0.1. */
+PQR_API void pqr_loop_close(pqr_loop *loop);
+
+/* A submitted call; gone when its callback begins. */
+typedef struct pqr_call pqr_call;
+
+/* How it ended. */
+typedef struct pqr_done {
+    size_t size;
+    const pqr_error *err;     /* never NULL; err->code is PQR_OK after success */
+    pqr_result *res;          /* read, write, exec: yours, to be freed; NULL after a failure */
+    pqr_result *const *batch; /* read_batch: n results, each yours; NULL after a failure */
+    size_t n;
+    pqr_tx *tx;           /* begin: yours to end; NULL after a failure */
+    struct pg_conn *conn; /* lend: yours to give back; NULL after a failure */
+} pqr_done;
+
+/* Called once for each call that was submitted, in pqr_loop_dispatch (or pqr_loop_close). It may
+ * submit, cancel, open and close sessions; not close the loop or the router. */
+typedef void pqr_done_fn(void *arg, const pqr_done *done);
+
+/* Each submits a call and returns. What the arguments point at is copied. `call` may be NULL. On
+ * failure (the same errors as the blocking form's that need no server: USAGE, NOMEM, FORKED, CLOSED)
+ * no callback runs. Calls that are submitted together travel together.
+ * A session that is closed with calls in flight ends with the last of them; what they would have
+ * got of it, a transaction or a lent connection, comes as CANCELLED instead. Since 0.1. */
+PQR_API int pqr_submit_read(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_done_fn *done,
+                            void *arg, pqr_call **call, pqr_error *err);
+PQR_API int pqr_submit_write(pqr_loop *loop, pqr_session *s, const pqr_query *q, pqr_done_fn *done,
+                             void *arg, pqr_call **call, pqr_error *err);
+PQR_API int pqr_submit_read_batch(pqr_loop *loop, pqr_session *s, const pqr_query *const *queries,
+                                  size_t n, pqr_done_fn *done, void *arg, pqr_call **call,
+                                  pqr_error *err);
+
+/* Transactions: one call at a time on each (else USAGE), but for a rollback: it cancels the one in
+ * flight. Commit and rollback end it: it must not be used after they were submitted, unless that
+ * failed with USAGE. */
+PQR_API int pqr_submit_begin(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
+                             pqr_done_fn *done, void *arg, pqr_call **call, pqr_error *err);
+PQR_API int pqr_submit_exec(pqr_loop *loop, pqr_tx *tx, const pqr_query *q, pqr_done_fn *done,
+                            void *arg, pqr_call **call, pqr_error *err);
+PQR_API int pqr_submit_commit(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, void *arg,
+                              pqr_call **call, pqr_error *err);
+PQR_API int pqr_submit_rollback(pqr_loop *loop, pqr_tx *tx, pqr_done_fn *done, void *arg,
+                                pqr_call **call, pqr_error *err);
+
+/* Work of pqr_submit_transact: begins to do it, by calls submitted on `tx`, and returns; when it
+ * is done, pqr_work_done(tx, …) commits or rolls back. Runs again as in pqr_transact. `done` comes
+ * once, at the very end; CANCELLED: the loop was closed first. */
+typedef void pqr_loop_work_fn(pqr_tx *tx, void *arg);
+PQR_API int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
+                                pqr_loop_work_fn *work, pqr_done_fn *done, void *arg,
+                                pqr_error *err);
+
+/* The work on this transaction is done: `err` NULL or with code PQR_OK commits; anything else (the
+ * error of a call that failed, say) rolls back and is what the transaction ends with, unless it is
+ * run again. Exactly once for each run of the work. Since 0.1. */
+PQR_API void pqr_work_done(pqr_tx *tx, const pqr_error *err);
+
+PQR_API int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done, void *arg,
+                            pqr_call **call, pqr_error *err);
+
+/* As pqr_ready. */
+PQR_API int pqr_submit_ready(pqr_loop *loop, int64_t timeout_ms, pqr_done_fn *done, void *arg,
+                             pqr_error *err);
+
+/* Ends a call early; its callback runs all the same, in a later dispatch: with CANCELLED, with
+ * UNKNOWN if it is a write that was sent, or with its answer if that had come. A transaction whose
+ * call is cancelled can only be rolled back. Since 0.1. */
+PQR_API void pqr_cancel(pqr_call *call);
 
 /* ---- Results ------------------------------------------------------------------------------ */
 

@@ -19,12 +19,13 @@ int pqr_stats_get(pqr *db, pqr_stats *out, size_t each)
 {
     if (!db || !out || each == 0)
         return PQR_E_USAGE;
+    PQI_TRY(pqi_gate_look(db, false, NULL));
     pqr_stats now = {0};
 #define X(name) now.name = atomic_load_explicit(&db->counters.name, memory_order_relaxed);
     PQI_COUNTERS(X)
 #undef X
     memcpy(out, &now, each < sizeof now ? each : sizeof now);
-    return pqi_gate_pid(db, NULL);
+    return pqi_leave(db, PQR_OK);
 }
 
 unsigned pqr_slot(const void *tenant, size_t len)
@@ -41,35 +42,31 @@ int pqr_route_tenant(pqr *db, const char *tenant, size_t tenant_len, int64_t tim
                      pqr_route *out, size_t each, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_need(tenant, "the tenant", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_need(tenant, "the tenant", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
     pqr_route route;
-    code = pqi_explain(db, tenant, tenant_bytes(tenant, tenant_len), timeout_ms, &route, err);
+    int code = pqi_explain(db, tenant, tenant_bytes(tenant, tenant_len), timeout_ms, &route, err);
     if (code == PQR_OK)
         memcpy(out, &route, each < sizeof route ? each : sizeof route);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, code);
 }
 
-static int node_read(pqr *db, struct pqi_node *node, const pqr_query *q, pqr_result **res,
+static int node_read(pqr *db, const char *name, const pqr_query *q, pqr_result **res,
                      pqr_error *err)
 {
+    struct pqi_node *node = pqi_router_node(db, name);
+    if (!node)
+        return pqi_err(err, PQR_E_USAGE,
+                       "no server is called \"%.40s\": pqrouter topology lists them", name);
     const pqr_session_options o = {.size = sizeof o};
     pqr_session *s;
-    int code = pqi_session_open(db, &o, &s, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_session_open(db, &o, &s, err));
     s->fixed = node->shard;
     s->fixed_node = node;
     s->stamping = true;
-    code = pqi_read(s, &q, 1, res, err);
+    int code = pqi_read(s, &q, 1, res, err);
     pqi_session_close(s);
     return code;
 }
@@ -78,80 +75,57 @@ int pqr_node_read(pqr *db, const char *node, const pqr_query *q, pqr_result **re
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_need(node, "the node", err);
-    if (code == PQR_OK)
-        code = pqi_need(q, "the query", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(&own, sizeof own, q, "PQR_QUERY", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_need(node, "the node", err));
+    PQI_TRY(pqi_need(q, "the query", err));
+    PQI_TRY(pqi_take_struct(&own, sizeof own, q, "PQR_QUERY", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
     own.level = PQR_LEVEL_ANY;
-    struct pqi_node *found = pqi_router_node(db, node);
-    if (found)
-        code = node_read(db, found, &own, res, err);
-    else
-        code = pqi_err(err, PQR_E_USAGE,
-                       "no server is called \"%.40s\": pqrouter topology lists them", node);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, node_read(db, node, &own, res, err));
 }
 
 int pqr_init(pqr *db, int64_t timeout_ms, pqr_progress_fn *progress, void *arg, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_init(db, timeout_ms, progress, arg, err);
-    pqi_gate_out(db);
-    return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
+    return pqi_leave(db, pqi_init(db, timeout_ms, progress, arg, err));
 }
 
 int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK && !text)
-        code = pqi_err(err, PQR_E_USAGE, "text is NULL");
-    return code == PQR_OK ? pqi_init_sql(db, text, arg, err) : code;
+    PQI_TRY(pqi_need(db, "db", err));
+    if (!text)
+        return pqi_err(err, PQR_E_USAGE, "text is NULL");
+    PQI_TRY(pqi_gate_look(db, true, err));
+    return pqi_leave(db, pqi_init_sql(db, text, arg, err));
 }
 
 int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms,
             pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_need(tenant, "the tenant", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_pin(db, tenant, tenant_bytes(tenant, tenant_len), shard, timeout_ms, err);
-    pqi_gate_out(db);
-    return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_need(tenant, "the tenant", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
+    return pqi_leave(db,
+                     pqi_pin(db, tenant, tenant_bytes(tenant, tenant_len), shard, timeout_ms, err));
 }
 
 int pqr_settings(pqr *db, pqr_setting_fn *each, void *arg, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK && !each)
-        code = pqi_err(err, PQR_E_USAGE, "each is NULL");
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    if (!each)
+        return pqi_err(err, PQR_E_USAGE, "each is NULL");
+    PQI_TRY(pqi_gate_look(db, false, err));
     struct pqi_setting *settings = NULL;
     size_t n = pqi_options_settings(db->options, &settings);
     for (size_t i = 0; i < n; i++)
         each(arg, settings[i].name, settings[i].value, settings[i].source);
     pqi_settings_free(settings, n);
-    return n > 0 ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for the settings");
+    return pqi_leave(db, n > 0 ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for the settings"));
 }
 
 int pqr_config_faults(const char *const *env, pqr_progress_fn *fault, void *arg)

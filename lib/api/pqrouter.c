@@ -27,31 +27,25 @@ int pqr_open(pqr **out, const pqr_options *options, pqr_error *err)
 {
     pqr_options own;
     pqi_err_none(err);
-    int code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(&own, sizeof own, options, "PQR_OPTIONS", err);
-    return code == PQR_OK ? pqi_router_open(out, &own, err) : code;
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_OPTIONS", err));
+    return pqi_router_open(out, &own, err);
 }
 
 int pqr_ready(pqr *db, int64_t timeout_ms, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_router_ready(db, timeout_ms, err);
-    pqi_gate_out(db);
-    return code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_gate_in(db, true, err));
+    return pqi_leave(db, pqi_router_ready(db, timeout_ms, err));
 }
 
 int pqr_health(pqr *db, pqr_node_health *out, size_t cap, size_t each)
 {
     if (!db || (out && each == 0))
         return PQR_E_USAGE;
-    int code = pqi_gate_pid(db, NULL);
-    return code == PQR_OK ? pqi_router_health(db, out, cap, each) : code;
+    PQI_TRY(pqi_gate_look(db, false, NULL));
+    return pqi_leave(db, pqi_router_health(db, out, cap, each));
 }
 
 void pqr_close(pqr *db, int64_t drain_ms)
@@ -59,6 +53,8 @@ void pqr_close(pqr *db, int64_t drain_ms)
     if (db)
         pqi_router_close(db, drain_ms);
 }
+
+/* ---- Fields of several structs -------------------------------------------------------------- */
 
 /* ---- Sessions ------------------------------------------------------------------------------- */
 
@@ -72,30 +68,21 @@ static int check_tenant(const pqr *db, const pqr_session_options *o, pqr_error *
                                : "there is no control database without shards: leave .tenant NULL");
     if (!o->tenant && sharded)
         return pqi_err(err, PQR_E_USAGE, "a session needs a tenant where there are shards");
-    if (o->deadline_ms < 0)
-        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)o->deadline_ms);
     if (o->tenant_len > 65536)
         return pqi_err(err, PQR_E_USAGE, "a tenant of %zu bytes: more than 65536", o->tenant_len);
-    return PQR_OK;
+    return pqi_check_deadline(o->deadline_ms, err);
 }
 
 int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **out, pqr_error *err)
 {
     pqr_session_options own;
     pqi_err_none(err);
-    int code = pqi_need(db, "db", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err);
-    if (code == PQR_OK)
-        code = check_tenant(db, &own, err);
-    if (code == PQR_OK)
-        code = pqi_gate_pid(db, err);
-    if (code == PQR_OK && atomic_load(&db->draining))
-        code = pqi_err(err, PQR_E_CLOSED, "the router is closing: no new sessions");
-    return code == PQR_OK ? pqi_session_open(db, &own, out, err) : code;
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err));
+    PQI_TRY(pqi_gate_look(db, true, err));
+    int code = check_tenant(db, &own, err);
+    return pqi_leave(db, code == PQR_OK ? pqi_session_open(db, &own, out, err) : code);
 }
 
 void pqr_session_close(pqr_session *s)
@@ -110,167 +97,86 @@ void pqr_session_close(pqr_session *s)
 
 /* ---- Statements ----------------------------------------------------------------------------- */
 
-static int check_query(const pqr_query *q, pqr_error *err)
-{
-    if (q->level < PQR_LEVEL_SESSION || q->level > PQR_LEVEL_PRIMARY)
-        return pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", q->level);
-    if (q->deadline_ms < 0)
-        return pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)q->deadline_ms);
-    return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;
-}
-
-static int take_query(pqr_query *own, const pqr_query *q, pqr_error *err)
-{
-    int code = pqi_need(q, "the query", err);
-    if (code == PQR_OK)
-        code = pqi_take_struct(own, sizeof *own, q, "PQR_QUERY", err);
-    return code == PQR_OK ? check_query(own, err) : code;
-}
-
 int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     const pqr_query *one = &own;
     pqi_count(s->db, reads);
-    code = pqi_read(s, &one, 1, res, err);
-    pqi_gate_out(s->db);
-    return code;
+    return pqi_leave(s->db, pqi_read(s, &one, 1, res, err));
 }
 
 int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     pqi_count(s->db, writes);
-    code = pqi_write(s, &own, res, err);
-    pqi_gate_out(s->db);
-    return code;
+    return pqi_leave(s->db, pqi_write(s, &own, res, err));
 }
 
-/* Copies the queries behind their pointers: one allocation. */
-static const pqr_query **take_queries(const pqr_query *const *queries, size_t n, int *code,
-                                      pqr_error *err)
+static int read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pqr_result **res,
+                      pqr_error *err)
 {
-    const pqr_query **list = pqi_mem_array(n, sizeof(pqr_query) + sizeof *list);
-    pqr_query *own = list ? (pqr_query *)(void *)(list + n) : NULL;
-    if (!list)
-        *code = pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
-    for (size_t i = 0; i < n && *code == PQR_OK; i++) {
-        *code = take_query(&own[i], queries[i], err);
-        list[i] = &own[i];
-        if (*code != PQR_OK && err)
-            err->index = (int32_t)i;
-    }
-    return list;
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    pqi_count(s->db, batches);
+    return pqi_leave(s->db, pqi_read(s, queries, n, res, err));
 }
 
 int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n, pqr_result **res,
                    pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(queries, "queries", err);
-    if (code == PQR_OK && (n == 0 || n > 10000))
-        code = pqi_err(err, PQR_E_USAGE, "a batch of %zu statements: it may have 1 to 10000", n);
-    if (code != PQR_OK)
-        return code;
+    const pqr_query **list = NULL;
+    PQI_TRY(pqi_need(s, "the session", err));
     for (size_t i = 0; res && i < n; i++)
         res[i] = NULL;
-    const pqr_query **list = take_queries(queries, n, &code, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code == PQR_OK) {
-        pqi_count(s->db, batches);
-        code = pqi_read(s, list, n, res, err);
-        pqi_gate_out(s->db);
-    }
+    PQI_TRY(pqi_take_queries(&list, queries, n, err));
+    int code = read_batch(s, list, n, res, err);
     pqi_mem_free(list);
     return code;
 }
 
 /* ---- Transactions --------------------------------------------------------------------------- */
 
-static int take_tx_options(pqr_tx_options *own, const pqr_tx_options *o, pqr_error *err)
-{
-    int code = pqi_take_struct(own, sizeof *own, o, "PQR_TX", err);
-    if (code == PQR_OK &&
-        (own->isolation < PQR_READ_COMMITTED || own->isolation > PQR_SERIALIZABLE))
-        code = pqi_err(err, PQR_E_USAGE, ".isolation is %d: not a pqr_isolation", own->isolation);
-    if (code == PQR_OK && own->deadline_ms < 0)
-        code = pqi_err(err, PQR_E_USAGE, ".deadline_ms is %lld: no time is left, or a slip",
-                       (long long)own->deadline_ms);
-    if (code == PQR_OK && (own->level < PQR_LEVEL_SESSION || own->level > PQR_LEVEL_PRIMARY))
-        code = pqi_err(err, PQR_E_USAGE, ".level is %d: not a pqr_level", own->level);
-    return code;
-}
-
 int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_error *err)
 {
     pqr_tx_options own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK)
-        code = take_tx_options(&own, options, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_tx_begin(s, &own, out, err);
-    pqi_gate_out(s->db);
-    return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    PQI_TRY(pqi_take_tx_options(&own, options, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    return pqi_leave(s->db, pqi_tx_begin(s, &own, out, err));
 }
 
 int pqr_exec(pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
     pqr_query own;
     pqi_err_none(err);
-    int code = pqi_need(tx, "the transaction", err);
-    if (code == PQR_OK)
-        code = take_query(&own, q, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(tx->session->db, false, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(tx, "the transaction", err));
+    PQI_TRY(pqi_take_query(&own, q, err));
+    PQI_TRY(pqi_gate_in(tx->session->db, false, err));
     struct pqr *db = tx->session->db;
-    code = pqi_tx_exec(tx, &own, res, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_exec(tx, &own, res, err));
 }
 
 int pqr_commit(pqr_tx *tx, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(tx, "the transaction", err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(tx, "the transaction", err));
     struct pqr *db = tx->session->db;
-    code = pqi_gate_in(db, false, err);
+    int code = pqi_gate_in(db, false, err);
     if (code == PQR_E_CLOSED)
         pqi_tx_rollback(tx); /* its connection is gone already: this only frees */
     if (code != PQR_OK)
         return code;
-    code = pqi_tx_commit(tx, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_commit(tx, err));
 }
 
 void pqr_rollback(pqr_tx *tx)
@@ -289,19 +195,13 @@ int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *wor
 {
     pqr_tx_options own;
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK && !work)
-        code = pqi_err(err, PQR_E_USAGE, "work is NULL");
-    if (code == PQR_OK)
-        code = take_tx_options(&own, options, err);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    if (!work)
+        return pqi_err(err, PQR_E_USAGE, "work is NULL");
+    PQI_TRY(pqi_take_tx_options(&own, options, err));
+    PQI_TRY(pqi_gate_in(s->db, true, err));
     struct pqr *db = s->db;
-    code = pqi_tx_transact(s, &own, work, arg, err);
-    pqi_gate_out(db);
-    return code;
+    return pqi_leave(db, pqi_tx_transact(s, &own, work, arg, err));
 }
 
 /* ---- Lending -------------------------------------------------------------------------------- */
@@ -309,18 +209,12 @@ int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *wor
 int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
 {
     pqi_err_none(err);
-    int code = pqi_need(s, "the session", err);
-    if (code == PQR_OK)
-        code = pqi_need(out, "out", err);
-    if (code == PQR_OK && mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
-        code = pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
-    if (code == PQR_OK)
-        code = pqi_gate_in(s->db, true, err);
-    if (code != PQR_OK)
-        return code;
-    code = pqi_lend(s, mode, out, err);
-    pqi_gate_out(s->db);
-    return code;
+    PQI_TRY(pqi_need(s, "the session", err));
+    PQI_TRY(pqi_need(out, "out", err));
+    if (mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
+        return pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
+    PQI_TRY(pqi_gate_in(s->db, true, err));
+    return pqi_leave(s->db, pqi_lend(s, mode, out, err));
 }
 
 void pqr_give_back(pqr_session *s, struct pg_conn *conn)

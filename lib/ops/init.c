@@ -5,6 +5,7 @@
 #include "../base/bytes.h"
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/slot.h"
 #include "../run/health.h"
 #include "../run/router.h"
 #include "../run/shard.h"
@@ -213,11 +214,23 @@ static void say(pqr_progress_fn *progress, void *arg, const char *format, ...)
         progress(arg, text);
 }
 
+static bool owns_slots(const char *text, int shard)
+{
+    struct pqi_map *map;
+    bool owns = true; /* a map that cannot be read is not what this is about */
+    if (pqi_map_parse(&map, text, NULL) != PQR_OK)
+        return owns;
+    owns = false;
+    for (int slot = 0; slot < PQI_SLOTS && !owns; slot++)
+        owns = map->owner[slot] == shard;
+    pqi_map_free(map);
+    return owns;
+}
+
 static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
                      pqr_progress_fn *progress, void *arg, pqr_error *err)
 {
-    bool fresh = f->version == 0;
-    int code = fresh ? first_map(f, db, err) : PQR_OK;
+    int code = f->version == 0 ? first_map(f, db, err) : PQR_OK;
     for (int i = 0; i < db->ngroups && code == PQR_OK; i++) {
         struct pqi_shard *s = &db->shards[i];
         if (f->stamped[i]) {
@@ -229,7 +242,9 @@ static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
         if (code == PQR_OK)
             say(progress, arg, "%s is stamped: fleet %s, map version %" PRId64 "%s", s->name, f->id,
                 f->version,
-                fresh || i >= db->nshards ? "" : "; it owns no slots until some are moved to it");
+                i >= db->nshards || owns_slots(f->map, s->number)
+                    ? ""
+                    : "; it owns no slots until some are moved to it");
         pqi_shard_look_again(s);
     }
     return code;
@@ -315,6 +330,26 @@ static int pin_in(struct pqi_shard *s, const void *tenant, size_t len, int shard
     return one_statement(s, deadline_ms, true, &q, NULL, err);
 }
 
+/* Has the shard this pin already, under that version of the map? */
+static int look_for_pin(struct pqi_shard *s, const void *tenant, size_t len, int shard,
+                        int64_t version, int64_t deadline_ms, bool *there, pqr_error *err)
+{
+    const pqr_param params[] = {PQR_BYTES(tenant, len), PQR_INT32(shard), PQR_INT64(version)};
+    const pqr_query q = {.size = sizeof q,
+                         .level = PQR_LEVEL_PRIMARY,
+                         .name = "read pin",
+                         .sql = "select 1 from pqrouter.pin p, pqrouter.stamp s"
+                                " where p.tenant = $1 and p.shard = $2 and s.map_version = $3",
+                         .params = params,
+                         .nparams = 3};
+    pqr_result *res = NULL;
+    struct pqi_value v;
+    int code = one_statement(s, deadline_ms, false, &q, &res, err);
+    *there = code == PQR_OK && pqi_result_value(res, 0, 0, &v);
+    pqi_result_unref(res);
+    return code;
+}
+
 int pqi_pin(struct pqr *db, const void *tenant, size_t len, int shard, int64_t timeout_ms,
             pqr_error *err)
 {
@@ -327,7 +362,10 @@ int pqi_pin(struct pqr *db, const void *tenant, size_t len, int shard, int64_t t
         if (!f.stamped[i])
             code = pqi_err(err, PQR_E_UNSTAMPED, "%s is not stamped: run pqrouter init first",
                            db->shards[i].name);
-    for (int i = 0; i < db->nshards && code == PQR_OK; i++) {
+    bool there = true; /* in all of them: then no new version is needed */
+    for (int i = 0; i < db->nshards && code == PQR_OK && there; i++)
+        code = look_for_pin(&db->shards[i], tenant, len, shard, f.version, timeout_ms, &there, err);
+    for (int i = 0; i < db->nshards && code == PQR_OK && !there; i++) {
         code = pin_in(&db->shards[i], tenant, len, shard, f.version + 1, timeout_ms, err);
         pqi_shard_look_again(&db->shards[i]);
     }

@@ -108,7 +108,7 @@ void pqi_databases_read(struct pqi_draft *d)
     /* DATABASE_URL may stand there for somebody else, once DATABASE_PRIMARY_URL is set. */
     for (int k = 0; k < d->vars.n; k++) {
         struct pqi_var *v = &d->vars.list[k];
-        if (v->option->kind == PQI_IS_URL && !(primary && v->option == second))
+        if (v->option->kind == PQI_IS_URL && *v->text && !(primary && v->option == second))
             read_url(d, v);
     }
 }

@@ -27,7 +27,6 @@ static const struct row rows[] = {
     /* "Statement completion unknown": PostgreSQL itself never says so, proxies and kin do. */
     {"40003", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     {"08007", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
-    {"08P01", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
     /* The session had sat idle too long, or in a failed block that was not ours to begin. */
     {"25P02", ANY, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_ELSEWHERE}},
     {"25P03", FATAL, {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQI_BACKOFF}},
@@ -46,9 +45,10 @@ static const struct row rows[] = {
     {"53", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
     {"54", ERROR, {PQI_NOT_RUN, true, PQI_RETURN, PQI_RETURN}},
     {"XX", ANY, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
-    /* Everything else that the server says as an ERROR is about the statement. */
+    /* Everything else that the server says as an ERROR is about the statement; also 08P01, which
+     * it says of parameters that are too many or too few. */
     {"", ERROR, {PQI_PERMANENT, true, PQI_RETURN, PQI_RETURN}},
-    /* 57P02, and whatever else the server ends a session with. */
+    /* 57P02, 08P01, and whatever else the server ends a session with. */
     {"", FATAL, {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN}},
 };
 
@@ -56,6 +56,8 @@ static const struct pqi_fate never_sent = {PQI_NOT_RUN, false, PQI_ELSEWHERE, PQ
 static const struct pqi_fate no_answer = {PQI_MAYBE, false, PQI_ELSEWHERE, PQI_RETURN};
 static const struct pqi_fate out_of_time = {PQI_MAYBE, false, PQI_RETURN, PQI_RETURN};
 static const struct pqi_fate in_time_not_sent = {PQI_NOT_RUN, false, PQI_RETURN, PQI_RETURN};
+
+static const struct pqi_fate to_be_repaired = {PQI_NOT_RUN, true, PQI_ELSEWHERE, PQI_ELSEWHERE};
 
 static struct pqi_fate look_up(const struct pqi_failure *f)
 {
@@ -83,6 +85,8 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
         return f->given ? out_of_time : in_time_not_sent;
+    if (f->stale)
+        return to_be_repaired;
     bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
     if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
         return f->given ? no_answer : never_sent;

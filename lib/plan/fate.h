@@ -15,7 +15,8 @@ struct pqi_failure {
     bool given;     /* its Sync (for a statement alone: its first byte) was given to libpq */
     bool warned;    /* a WARNING 57P01 or 57P02 came before: the server's state is in doubt */
     bool timed_out; /* our own deadline passed while we waited */
-    bool early;   /* COMMIT: it takes effect before its Sync, so the server's end proves nothing */
+    bool early; /* COMMIT: it takes effect before its Sync, so the server's end proves nothing */
+    bool stale; /* our prepared statement was gone or outdated: the connection will parse it anew */
     bool partial; /* a statement alone: parts of it may stay also when it failed */
 };
 

@@ -77,8 +77,9 @@ struct pqi_turn {
     enum pqi_end {
         PQI_END_NONE,
         PQI_END_DONE, /* mark.call is answered, whole */
-        PQI_END_AGAIN /* none of mark.call's statements ran, through no fault of its own: send it
-                         again. Only where the Sync is shared */
+        PQI_END_AGAIN /* a statement of mark.call did not run, through no fault of the call's:
+                         those before it count for nothing. Send all of it again. Only where the
+                         Sync is shared */
     } end;
     bool synced; /* a segment has ended; `clean`: no statement of it failed */
     bool clean;

@@ -9,6 +9,9 @@
 #include "precedence.h"
 #include "shards.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 /* Values that are good alone and odd together. */
 static void check_values(struct pqi_draft *d)
 {
@@ -26,6 +29,35 @@ static void check_values(struct pqi_draft *d)
             pqi_show_duration(o->socket_timeout_ms).text);
 }
 
+static bool names_service(const struct pqi_target *t)
+{
+    for (int i = 0; i < t->nextra; i++)
+        if (strcmp(t->extra[i].key, "service") == 0)
+            return true;
+    return false;
+}
+
+static bool all_name_service(const struct pqi_shard_conf *conf)
+{
+    for (int i = 0; i < conf->n; i++)
+        if (!names_service(&conf->targets[i]))
+            return false;
+    return true;
+}
+
+/* libpq takes PGSERVICE from the process, whatever it is given and also when it is empty, unless
+ * a service is named; and then no connection succeeds, or with settings that nobody asked for. */
+static void check_service(struct pqi_draft *d)
+{
+    const struct pqi_options *o = d->o;
+    bool all = all_name_service(&o->control);
+    for (int i = 0; i < o->nshards; i++)
+        all &= all_name_service(&o->shards[i]);
+    if (!all && getenv("PGSERVICE"))
+        pqi_note_fault(&d->notes, "PGSERVICE is set, and libpq would apply it to every server: "
+                                  "unset it; a URL may name a service as its parameter");
+}
+
 static void read_all(struct pqi_draft *d, const char *const *env)
 {
     pqi_vars_read(&d->vars, env, &d->notes);
@@ -35,6 +67,7 @@ static void read_all(struct pqi_draft *d, const char *const *env)
     pqi_take_variables(d);
     check_values(d);
     pqi_shards_build(d);
+    check_service(d);
     if (d->o->strict_env)
         pqi_notes_be_strict(&d->notes);
 }

@@ -16,8 +16,8 @@ struct pqi_pace {
 
 enum pqi_pace_class { PQI_PACE_UNKNOWN, PQI_PACE_FAST, PQI_PACE_SLOW };
 
-/* By a statement's hash. */
-enum pqi_pace_class pqi_pace_of(const struct pqi_pace *p, uint64_t hash);
+/* By a statement's hash; *us (may be NULL) is how long it takes, a guess where it is unknown. */
+enum pqi_pace_class pqi_pace_of(const struct pqi_pace *p, uint64_t hash, int64_t *us);
 void pqi_pace_note(struct pqi_pace *p, uint64_t hash, int64_t us);
 
 #endif

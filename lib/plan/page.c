@@ -61,7 +61,7 @@ static void add_ignored(struct pqi_buf *to)
 static const char beginning[] =
     "# Options\n\n"
     "All are environment variables, read once when the router is opened. This page is printed from\n"
-    "`lib/plan/option.def` by `pqrouter options`.\n\n"
+    "`lib/plan/option.def` by `pqrouter docs options`.\n\n"
     "An empty value is none; blanks around one are ignored, with a warning. A duration is a number\n"
     "of seconds (`5`, `0.5`) or has a unit: `250ms`, `10s`, `2m`, `1h`. What is marked `_FILE` may\n"
     "also stand in a file: then `NAME_FILE` is the file's name, and `NAME` is not set. All faults\n"
@@ -75,6 +75,8 @@ static const char about_urls[] =
     "socket's folder as `%2Fvar%2Frun%2Fpostgresql` or as the parameter `host`. `postgres://`,\n"
     "`pgsql://`, `jdbc:postgresql://` and a driver, as in `postgresql+psycopg2://`, are accepted\n"
     "too, and so is a keyword string: `host=… port=… dbname=… user=… password='…'`.\n\n"
+    "- Of a URL with several hosts the second server is called `shard0/primary.2` where the first is\n"
+    "  `shard0/primary`, the third `shard0/primary.3`; which is primary is found by asking.\n"
     "- In users, passwords, hosts and databases write `@` as `%40`, `/` as `%2F`, `?` as `%3F`, a\n"
     "  blank as `%20`, `%` as `%25`; libpq guesses where it finds them bare, pqrouter refuses. A\n"
     "  `+` in a parameter of a `jdbc:` URL is refused: Java reads it as a blank, libpq does not.\n"
@@ -90,7 +92,8 @@ static const char about_urls[] =
     "- `target_session_attrs` (but `any`), `load_balance_hosts`, `replication` and\n"
     "  `pgbouncer=true` are refused, and so is an encoding that is not UTF8.\n"
     "- The other keywords of libpq 15 to 17 are handed on to it. With `service` the host must be\n"
-    "  named nevertheless, and port and `sslmode` are the URL's.\n"
+    "  named nevertheless, and port and `sslmode` are the URL's. `PGSERVICE`, which libpq would\n"
+    "  apply to every server, is a fault unless each URL names a service.\n"
     "- What frameworks keep in a URL for themselves, such as `pool` or `conn_max_age`, is ignored\n"
     "  with a warning; a parameter that nobody knows is a fault.\n";
 

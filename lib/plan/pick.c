@@ -4,6 +4,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define FULL_MS 250
+
 static bool wants_primary_only(const struct pqi_need *need)
 {
     return need->level == PQR_LEVEL_PRIMARY || need->preference == PQI_PREFER_PRIMARY;
@@ -64,20 +66,34 @@ enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *nee
     return replicas_only ? PQI_WHY_NOT_ASKED : PQI_WHY_OK;
 }
 
+static bool deals(const struct pqi_candidate *c, const struct pqi_need *need, bool full_too)
+{
+    bool full = c->full_ms >= FULL_MS;
+    return c->is_replica && (full_too || !full) && pqi_judge(c, need) == PQI_WHY_OK;
+}
+
 /* The turn-th of the eligible replicas; -1: there is none. */
-static int deal_replica(const struct pqi_candidate *nodes, int n, const struct pqi_need *need,
-                        uint64_t turn)
+static int deal(const struct pqi_candidate *nodes, int n, const struct pqi_need *need,
+                uint64_t turn, bool full_too)
 {
     int eligible = 0;
     for (int i = 0; i < n; i++)
-        eligible += nodes[i].is_replica && pqi_judge(&nodes[i], need) == PQI_WHY_OK;
+        eligible += deals(&nodes[i], need, full_too);
     if (eligible == 0)
         return -1;
     int skip = (int)(turn % (uint64_t)eligible);
     for (int i = 0; i < n; i++)
-        if (nodes[i].is_replica && pqi_judge(&nodes[i], need) == PQI_WHY_OK && skip-- == 0)
+        if (deals(&nodes[i], need, full_too) && skip-- == 0)
             return i;
     return -1;
+}
+
+/* One that has room; if none has, the call waits for whose turn it is. */
+static int deal_replica(const struct pqi_candidate *nodes, int n, const struct pqi_need *need,
+                        uint64_t turn)
+{
+    int i = deal(nodes, n, need, turn, false);
+    return i >= 0 ? i : deal(nodes, n, need, turn, true);
 }
 
 static int find_primary(const struct pqi_candidate *nodes, int n, const struct pqi_need *need)
@@ -117,7 +133,11 @@ const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
     case PQI_WHY_STAMP:
         return "its stamp is of another shard or fleet, or missing";
     case PQI_WHY_LAG_UNKNOWN:
-        return "its lag is not known yet";
+        if (c->lag.bytes < 0)
+            return "its lag is unknown while no primary answers or its timeline is not proven";
+        snprintf(buf, size, "%" PRId64 " bytes behind, for longer than is remembered",
+                 c->lag.bytes);
+        return buf;
     case PQI_WHY_LAG_BYTES:
         snprintf(buf, size, "lags %" PRId64 " bytes, more than %" PRId64, c->lag.bytes,
                  need->max_lag_bytes);

@@ -19,7 +19,9 @@ struct pqi_candidate {
     struct pqi_lag lag;
     uint32_t timeline;
     uint64_t replayed;
-    bool stays; /* the session's last read was on this very server, which has only gone on since */
+    int64_t
+        full_ms; /* so long all its connections have been in use, and none came back; 0: not so */
+    bool stays;  /* the session's last read was on this very server, which has only gone on since */
 };
 
 /* What the read asks for. */
@@ -55,7 +57,9 @@ enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *nee
 
 /* The node that serves the read, -1: none. A session stays where it is while that node may serve
  * it. Replicas are dealt by `turn`: the caller counts it up once a deal, so that over k eligible
- * replicas each gets every k-th. */
+ * replicas each gets every k-th. One whose connections are all held,
+ * so that a call would wait there for who knows how long, is passed over, unless all are so. Being
+ * busy does not count: where connections come back all the time, each still gets its share. */
 int pqi_pick(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, uint64_t turn);
 
 /* One sentence part: "lags 4210 ms, more than 1000 ms". Static or in `buf`. */

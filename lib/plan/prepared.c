@@ -114,9 +114,11 @@ static void empty(struct pqi_prepared *p, int i)
     p->n--;
 }
 
-/* A free place; NONE: no memory. The oldest goes if there is none. */
+/* A free place; NONE: no memory, or no number left. The oldest goes if there is none. */
 static int place(struct pqi_prepared *p, uint32_t *evicted)
 {
+    if (p->names == UINT32_MAX)
+        return NONE;
     if (p->nbuckets == 0 && !make_buckets(p))
         return NONE;
     if (p->n == p->limit) {

@@ -28,7 +28,7 @@ struct pqi_prepared {
 uint64_t pqi_prepared_hash(const char *sql, const uint32_t *types, int ntypes);
 
 struct pqi_prepared_use {
-    uint32_t name;    /* its number; 0: do not prepare it (none allowed, or no memory) */
+    uint32_t name;    /* its number; 0: do not prepare it (none allowed, no memory, or no number) */
     uint32_t evicted; /* to be closed at the server; 0: none */
     bool parse;       /* it is new: to be parsed first */
 };

@@ -2,6 +2,7 @@
 #include "variables.h"
 
 #include "../base/mem.h"
+#include "env.h"
 #include "name.h"
 
 #include <errno.h>
@@ -49,17 +50,25 @@ static ssize_t read_bytes(const char *path, char *bytes, size_t size)
     return got < 0 ? -1 : (ssize_t)len;
 }
 
-/* Puts in the place of a file's name what the file holds, without the newline at its end. */
+/* The file is named where it cannot be the secret itself, put there by mistake. */
+static void refuse_file(struct pqi_notes *notes, const struct pqi_var *v, const char *why)
+{
+    bool path = v->option->kind == PQI_IS_URL && v->text[0] == '/' && pqi_clean(v->text, 1024);
+    pqi_note_fault(notes, "%s: %s cannot be read: %s", v->name, path ? v->text : "its file", why);
+}
+
+/* Puts in the place of a file's name what the file holds, without the newline at its end; NULL: at
+ * fault. */
 static void read_file(struct pqi_notes *notes, struct pqi_var *v)
 {
     char bytes[PQI_URL_BYTES + 4];
     ssize_t len = read_bytes(v->text, bytes, sizeof bytes - 1);
-    pqi_mem_free(v->text);
+    if (len < 0)
+        refuse_file(notes, v, strerror(errno));
+    pqi_mem_wipe(v->text);
     v->text = NULL;
-    if (len < 0) {
-        pqi_note_fault(notes, "%s: its file cannot be read: %s", v->name, strerror(errno));
+    if (len < 0)
         return;
-    }
     bytes[len] = '\0';
     if (strlen(bytes) < (size_t)len) {
         pqi_note_bad_text(notes, v->name, PQI_URL_BYTES);
@@ -139,8 +148,12 @@ static void read_variable(struct pqi_vars *vars, const char *entry, size_t len, 
     if (!numbered_right(notes, &v))
         return;
     v.text = trim(notes, v.name, value);
-    if (v.text && v.file)
+    if (v.text && v.file) {
         read_file(notes, &v);
+        /* A URL whose file is no good is one all the same: none is missing. */
+        if (!v.text && v.option->kind == PQI_IS_URL)
+            v.text = pqi_mem_text("");
+    }
     if (v.text)
         keep(vars, &v, notes);
 }

@@ -14,7 +14,8 @@ struct pqi_var {
     bool file;    /* it is NAME_FILE */
     int position; /* in the environment */
     char name[PQI_NAME_BYTES];
-    char *text;                 /* what it says, trimmed; what its file holds; NULL: refused */
+    char *text; /* what it says, trimmed; what its file holds; NULL: refused; of a URL also "":
+                   its file is at fault */
     struct pqi_shard_conf conf; /* of a URL, once that is read: its servers */
 };
 

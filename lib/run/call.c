@@ -15,6 +15,7 @@
 #define ATTEMPTS_MAX 4 /* the first, and three more */
 #define PAUSE_MS 10    /* before the second; doubles, with full jitter */
 #define MONITOR_BORROWS_MS 50
+#define REFUSAL_MS 1000 /* as long as pqr_ready waits for a refusal to be looked at again */
 
 /* DB_POOL_TIMEOUT bounds the wait for a connection, and for a server to have one with. `nowait` is
  * about full pools: a server must still be found, and where the monitor has no connection of its
@@ -130,9 +131,20 @@ static void end_with_error(struct pqi_call *c)
     done(c);
 }
 
+/* Is it to end now, by its caller's wish or the router's? */
 static bool aborted(const struct pqi_call *c)
 {
-    return atomic_load(&c->db->aborting);
+    return c->cancelled || atomic_load_explicit(&c->db->aborting, memory_order_relaxed);
+}
+
+static int abort_code(const struct pqi_call *c)
+{
+    return c->cancelled ? PQR_E_CANCELLED : PQR_E_CLOSED;
+}
+
+static const char *abort_text(const struct pqi_call *c)
+{
+    return c->cancelled ? "the call was cancelled" : "the router was closed";
 }
 
 static int64_t spent_ms(const struct pqi_call *c)
@@ -144,7 +156,8 @@ static int64_t spent_ms(const struct pqi_call *c)
 static void end_unsent(struct pqi_call *c, const char *doing)
 {
     if (aborted(c)) {
-        pqi_err(&c->err, PQR_E_CLOSED, "the router was closed while the call was %s", doing);
+        pqi_err(&c->err, abort_code(c), "%s while it was %s: nothing was sent", abort_text(c),
+                doing);
     } else {
         char after[40] = "";
         if (spent_ms(c) > 0) /* else it is that of the transaction */
@@ -258,7 +271,7 @@ static void handshake_done(struct pqi_call *c)
         connect_failed(c);
         return;
     }
-    c->conn->ready = true;
+    pqi_conn_made(c->node, c->conn);
     c->conn->tainted |= c->session->stamping; /* whose it is was not looked at */
     if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
@@ -377,10 +390,10 @@ static void use_grant(struct pqi_call *c)
 
 static void queue_step(struct pqi_call *c, int64_t now)
 {
-    if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
+    if (aborted(c) || now >= c->until_ns) {
+        end_unsent(c, "waiting for a connection"); /* also if it was granted one just now */
+    } else if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
         use_grant(c);
-    } else if (aborted(c) || now >= c->until_ns) {
-        end_unsent(c, "waiting for a connection");
     } else if (now >= c->queue_until_ns) {
         pool_timed_out(c);
     } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
@@ -432,6 +445,29 @@ static void forget_tries(struct pqi_call *c)
     memset(c->tried, 0, sizeof c->tried);
 }
 
+/* There is a node to serve it, and that was the question. */
+static void look_done(struct pqi_call *c)
+{
+    pqi_err_none(&c->err);
+    done(c);
+}
+
+/* A refusal may rest on what was seen before it was mended: who only looks lets it be looked at
+ * again first. */
+static bool refused_for_good(struct pqi_call *c)
+{
+    int64_t until = pqi_after_ms(c->begun_ns, REFUSAL_MS);
+    if (!c->looks || pqi_now_ns() >= until)
+        return true;
+    if (!c->hoping) {
+        pqi_shard_hope(c->shard, &c->hope);
+        pqi_shard_look_again(c->shard);
+    }
+    c->hoping = true;
+    c->hope_until_ns = until < c->until_ns ? until : c->until_ns;
+    return false;
+}
+
 static void place(struct pqi_call *c)
 {
     if (!find_shard(c)) {
@@ -450,13 +486,21 @@ static void place(struct pqi_call *c)
     case PQI_PLACE_GO:
         stop_hoping(c);
         c->attempts++;
-        acquire(c);
+        if (c->looks)
+            look_done(c);
+        else
+            acquire(c);
         break;
     case PQI_PLACE_WAIT:
+        if (c->looks)
+            c->hope_until_ns = c->until_ns;
         c->state = PQI_CALL_HOPE;
         break;
     case PQI_PLACE_REFUSED:
-        end_with_error(c);
+        if (refused_for_good(c))
+            end_with_error(c);
+        else
+            c->state = PQI_CALL_HOPE;
         break;
     }
 }
@@ -466,7 +510,7 @@ static void hope_step(struct pqi_call *c, int64_t now)
 {
     if (aborted(c))
         end_unsent(c, "waiting for a server");
-    else if (now >= c->until_ns && pqi_shard_next_look(c->shard) != PQI_FOREVER)
+    else if (now >= c->until_ns && !c->looks && pqi_shard_next_look(c->shard) != PQI_FOREVER)
         end_unsent(c, "waiting for the first look at its servers");
     else if (now >= c->until_ns || now >= c->hope_until_ns)
         end_with_error(c);
@@ -489,7 +533,7 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
 {
     char name[80];
     int code = aborted(c) && f->timed_out && !(c->effects && f->given)
-                   ? PQR_E_CLOSED
+                   ? abort_code(c)
                    : pqi_fate_code(f, fate, c->effects);
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
     c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
@@ -497,10 +541,8 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     if (statement >= 0)
         pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
     else if (f->timed_out)
-        pqi_err_add(&c->err,
-                    aborted(c) ? "the router was closed before an answer came"
-                               : "no answer in %lld ms",
-                    (long long)spent_ms(c));
+        pqi_err_add(&c->err, aborted(c) ? "%s before an answer came" : "no answer%s in %lld ms",
+                    aborted(c) ? abort_text(c) : "", (long long)spent_ms(c));
     else
         pqi_err_add(&c->err, "the connection was lost: %s", trouble_of(c)->text);
     if (code == PQR_E_UNKNOWN)
@@ -524,6 +566,7 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
                             .warned = !c->rode && c->conn->warned,
                             .early = c->early,
                             .partial = c->partial,
+                            .stale = !c->rode && !timed_out && c->conn->own.stale,
                             .timed_out = timed_out};
     if (statement >= 0) {
         f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
@@ -554,7 +597,7 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
         return;
     }
     /* A write goes to the primary again: not before there was time to find out who that is. */
-    if (c->write && again == PQI_ELSEWHERE)
+    if (c->write && again == PQI_ELSEWHERE && !f.stale)
         again = PQI_BACKOFF;
     c->tried[c->node->index] = dead;
     if (c->conn)
@@ -626,11 +669,15 @@ static void run_step(struct pqi_call *c, short revents)
 }
 
 /* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
- * server sees that and stops. */
+ * server sees that and stops. If only the position is missing, what was asked is done. */
 static void run_late(struct pqi_call *c)
 {
-    pqi_count(c->db, deadlines);
     pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
+    if (acknowledged(c)) {
+        run_done(c);
+        return;
+    }
+    pqi_count(c->db, deadlines);
     run_failed(c, -1, true);
 }
 
@@ -672,7 +719,8 @@ static bool board(struct pqi_call *c)
 {
     if (!c->group || c->off_lanes)
         return false;
-    enum pqi_pace_class class_ = c->hash ? pqi_pace_of(&c->db->pace, c->hash) : PQI_PACE_UNKNOWN;
+    int64_t cost_us;
+    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
     struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
     if (!lane || !make_answers(c))
         return false;
@@ -681,6 +729,8 @@ static bool board(struct pqi_call *c)
     c->rider.err = &c->err;
     c->rider.hash = c->hash;
     c->rider.class_ = class_;
+    c->rider.cost_us = cost_us;
+    c->rider.until_ns = c->until_ns;
     c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);
@@ -849,15 +899,15 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         ride_step(c, now);
     else if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
-    else if (on_conn(c))
-        connect_step(c, revents);
+    else if (on_conn(c) && !aborted(c) && now < c->until_ns)
+        connect_step(c, revents); /* else nothing is sent any more: it ends below */
     else if (c->state == PQI_CALL_QUEUE)
         queue_step(c, now);
     else if (c->state == PQI_CALL_HOPE)
         hope_step(c, now);
     else if (c->state == PQI_CALL_PAUSE && (aborted(c) || now >= c->until_ns))
         pause_late(c);
-    else if (c->state == PQI_CALL_PAUSE)
+    else if (c->state == PQI_CALL_PAUSE && now >= c->pause_until_ns)
         place(c);
     while (c->state == PQI_CALL_PLACE) /* at first, and for each rerun that need not wait */
         place(c);
@@ -882,6 +932,16 @@ static void log_slow(struct pqi_call *c)
                 pqr_code_name(c->err.code));
 }
 
+void pqi_call_ended(struct pqi_call *c)
+{
+    if (c->err.code != PQR_OK)
+        pqi_count(c->db, errors);
+    if (c->err.code == PQR_E_UNKNOWN)
+        pqi_count(c->db, unknown);
+    if (c->shard)
+        log_slow(c);
+}
+
 int pqi_call_run(struct pqi_call *c)
 {
     short revents = 0;
@@ -897,12 +957,7 @@ int pqi_call_run(struct pqi_call *c)
         else
             pqi_waiter_wait(&c->waiter, want.until_ns);
     }
-    if (c->err.code != PQR_OK)
-        pqi_count(c->db, errors);
-    if (c->err.code == PQR_E_UNKNOWN)
-        pqi_count(c->db, unknown);
-    if (c->shard)
-        log_slow(c);
+    pqi_call_ended(c);
     return c->err.code;
 }
 

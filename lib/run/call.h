@@ -22,11 +22,13 @@ struct pqi_call {
     int first, count;        /* which of them are the caller's */
     int position;            /* which one tells the server's position; -1: none */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
+    bool looks;              /* only whether a node can serve it: takes no connection */
     bool unit;               /* may be run again as a whole; false: a part of a transaction */
     const char *name;        /* labels it in errors and the log; NULL: none */
     struct pqi_group *group; /* whose lanes it may share; NULL: it takes a connection of its own */
     uint64_t hash;           /* of its one statement, to know how long it takes; 0: none */
     int64_t until_ns;        /* its deadline */
+    bool cancelled;          /* by its caller: to end at its next step */
 
     /* The outcome: */
     pqr_error err;
@@ -75,6 +77,8 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
  * until pqi_call_end, which gives the connection back. */
 int pqi_call_run(struct pqi_call *c);
 void pqi_call_end(struct pqi_call *c);
+/* Counts and logs one that is done: pqi_call_run does it itself. */
+void pqi_call_ended(struct pqi_call *c);
 
 /* May it still send? Otherwise, its time having passed or the router closing, it is DONE and has
  * sent nothing; `doing` tells what it was about. */

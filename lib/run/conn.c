@@ -24,8 +24,16 @@ bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c)
     return c->generation != atomic_load(&node->pool.generation);
 }
 
+void pqi_conn_made(struct pqi_node *node, struct pqi_conn *c)
+{
+    c->ready = true;
+    pqi_pool_ready(&node->pool, true);
+}
+
 void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
 {
+    if (c->ready)
+        pqi_pool_ready(&node->pool, false);
     pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));
 }
 
@@ -33,4 +41,14 @@ void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
 {
     if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
         pqi_conn_give_up(node, c);
+}
+
+/* Lifetimes are spread by a tenth, so that connections opened together do not end together. */
+void pqi_conn_limits(const struct pqi_options *o, int64_t now_ns, int64_t *idle_ns,
+                     int64_t *born_ns)
+{
+    uint64_t spread = (uint64_t)o->max_lifetime_ms / 10 + 1;
+    int64_t life = o->max_lifetime_ms - (int64_t)(pqi_random() % spread);
+    *idle_ns = o->idle_timeout_ms > 0 ? now_ns - o->idle_timeout_ms * PQI_MS : INT64_MIN;
+    *born_ns = o->max_lifetime_ms > 0 ? now_ns - life * PQI_MS : INT64_MIN;
 }

@@ -8,6 +8,9 @@
  * wait at most. NULL: no memory, the slot is released. */
 struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns);
 
+/* Its handshake is done. */
+void pqi_conn_made(struct pqi_node *node, struct pqi_conn *c);
+
 /* Is it of a time before the node's role changed, or another server took its address? */
 bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c);
 
@@ -16,5 +19,9 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
 
 /* Back to the pool if provably clean, else given up. */
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c);
+
+/* Who has been idle since before *idle_ns, or lives since before *born_ns, is to be closed. */
+void pqi_conn_limits(const struct pqi_options *o, int64_t now_ns, int64_t *idle_ns,
+                     int64_t *born_ns);
 
 #endif

@@ -5,7 +5,6 @@
 #include "../base/mem.h"
 #include "../plan/guard.h"
 #include "conn.h"
-#include "opener.h"
 #include "state.h"
 
 #include <poll.h>
@@ -13,7 +12,9 @@
 
 #define DEPTH 1           /* segments in flight: while one is, the next one fills */
 #define SEGMENT_MOST 64   /* riders of a segment */
-#define FAST_STUCK_MS 100 /* a statement known to be fast is late, not slow: so much patience */
+#define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
+#define FAST_STUCK_MS 250 /* a statement known to be fast is late, not slow: so much patience */
+#define SAME_STUCK_MS 100 /* who waits behind its own like would wait elsewhere too */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
@@ -37,7 +38,13 @@ static struct pqi_lane *new_lane(struct pqi_group *g, struct pqi_node *node)
     pqi_list_init(&lane->fast);
     pqi_list_init(&lane->unsure);
     pqi_list_init(&lane->sent);
+    pqi_list_init(&lane->late);
     pqi_list_init(&lane->opening);
+    if (g->driver && !(lane->side = g->driver->new_side(lane))) {
+        pthread_mutex_destroy(&lane->lock);
+        pqi_mem_free(lane);
+        return NULL;
+    }
     return lane;
 }
 
@@ -77,7 +84,7 @@ static bool want(struct pqi_lane *lane)
     bool usable = lane->state != PQI_LANE_CLOSED;
     pthread_mutex_unlock(&lane->lock);
     if (begin)
-        pqi_opener_want(lane->node->shard->db->opener, lane);
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     return usable;
 }
 
@@ -115,12 +122,17 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node)
 
 /* ---- Getting off ---------------------------------------------------------------------------- */
 
+static void take_out(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    pqi_list_remove(&r->link);
+    lane->npending -= r->state == PQI_RIDE_PENDING && !r->late;
+}
+
 /* Takes a rider off, with its outcome; `out` collects who is to be told once the lock is free. */
 static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome outcome,
                     struct pqi_link *out)
 {
-    pqi_list_remove(&r->link);
-    lane->npending -= r->state == PQI_RIDE_PENDING;
+    take_out(lane, r);
     r->state = PQI_RIDE_LEAVING;
     r->outcome = outcome;
     atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
@@ -154,7 +166,9 @@ static struct pqi_rider *first_rider(struct pqi_lane *lane)
     struct pqi_rider *r = first_of(&lane->sent);
     if (!r)
         r = first_of(&lane->fast);
-    return r ? r : first_of(&lane->unsure);
+    if (!r)
+        r = first_of(&lane->unsure);
+    return r ? r : first_of(&lane->late);
 }
 
 /* Statements under way that nobody waits for any more still keep the lane busy. */
@@ -162,6 +176,14 @@ static void lay_ghosts(struct pqi_lane *lane)
 {
     atomic_fetch_sub_explicit(&lane->load, lane->ghosts, memory_order_relaxed);
     lane->ghosts = 0;
+}
+
+static void let_go(struct pqi_lane *lane)
+{
+    if (lane->group->driver)
+        lane->group->driver->closing(lane);
+    pqi_conn_give_up(lane->node, lane->conn);
+    lane->conn = NULL;
 }
 
 /* The connection is gone: with it go those that rode on it. Those that only waited for it wait
@@ -173,8 +195,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
         ; /* the riders are in `sent` */
     while ((r = first_of(&lane->sent)))
         lose(lane, r, out);
-    pqi_conn_give_up(lane->node, lane->conn);
-    lane->conn = NULL;
+    let_go(lane);
     lay_ghosts(lane);
     set_state(lane, PQI_LANE_CLOSED);
     if (lane->led)
@@ -182,7 +203,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
     if (lane->npending == 0)
         return;
     set_state(lane, PQI_LANE_OPENING);
-    pqi_opener_want(lane->node->shard->db->opener, lane);
+    pqi_wanted_add(&lane->node->shard->db->wanted, lane);
 }
 
 /* ---- Sending -------------------------------------------------------------------------------- */
@@ -196,8 +217,7 @@ static int segments(const struct pqi_lane *lane)
 /* One statement that is not known to be fast lets what stands before it go ahead. */
 static bool put(struct pqi_lane *lane, struct pqi_rider *r, bool first)
 {
-    pqi_list_remove(&r->link);
-    lane->npending--;
+    take_out(lane, r);
     r->state = PQI_RIDE_SENT;
     pqi_list_append(&lane->sent, &r->link);
     return pqi_conn_put(lane->conn, &r->job, !first && r->class_ != PQI_PACE_FAST);
@@ -209,17 +229,34 @@ static struct pqi_rider *next_pending(struct pqi_lane *lane)
     return r ? r : first_of(&lane->unsure);
 }
 
+/* It would be too late when its answer comes: the server has better things to do. */
+static void set_aside(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    take_out(lane, r);
+    r->late = true;
+    pqi_list_append(&lane->late, &r->link);
+}
+
+/* Those that are sent together share a Sync. One that was skipped once goes by itself. */
 static void send_segment(struct pqi_lane *lane)
 {
     int n = 0;
-    for (struct pqi_rider *r; n < SEGMENT_MOST && (r = next_pending(lane)); n++) {
-        if (n > 0 && r->own_sync)
+    int64_t us = 0, now = pqi_now_ns();
+    bool alone = false;
+    for (struct pqi_rider *r; n < SEGMENT_MOST && !alone && (r = next_pending(lane));) {
+        if (r->until_ns - now < r->cost_us * 1000) {
+            set_aside(lane, r);
+            continue;
+        }
+        us += r->cost_us;
+        if (n > 0 && (r->own_sync || us > SEGMENT_US))
             break;
-        bool alone = r->own_sync;
-        if (!put(lane, r, n == 0) || alone)
-            break;
+        alone = r->own_sync;
+        if (!put(lane, r, n++ == 0))
+            return;
     }
-    pqi_conn_sync(lane->conn);
+    if (n > 0)
+        pqi_conn_sync(lane->conn);
 }
 
 /* A connection of another time (the node changed its role, was replaced) takes nobody any more. */
@@ -256,6 +293,7 @@ void pqi_lane_pump(struct pqi_lane *lane)
 static void append(struct pqi_lane *lane, struct pqi_rider *r)
 {
     r->state = PQI_RIDE_PENDING;
+    r->late = false;
     pqi_list_append(r->class_ == PQI_PACE_FAST ? &lane->fast : &lane->unsure, &r->link);
     lane->npending++;
 }
@@ -281,8 +319,10 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
     append(lane, r);
     if (lane->state == PQI_LANE_CLOSED) {
         set_state(lane, PQI_LANE_OPENING);
-        pqi_opener_want(lane->node->shard->db->opener, lane);
-    } else if (!lane->group->loop) {
+        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
+    } else if (lane->group->driver) {
+        lane->group->driver->boarded(lane);
+    } else {
         pump(lane, &out);
         kick_if_full(lane);
     }
@@ -301,10 +341,11 @@ static void check_tags(struct pqi_lane *lane, const struct pqi_rider *r)
                                !pqi_tag_allowed(pqi_answer_tag(&r->job.answers[i]), PQI_IN_READ);
 }
 
+/* Of those that came together only the first is measured: the others waited for it. */
 static void measure(struct pqi_lane *lane, const struct pqi_rider *r, int64_t before_ns)
 {
     struct pqr *db = lane->node->shard->db;
-    if (r->hash != 0)
+    if (r->hash != 0 && before_ns != 0)
         pqi_pace_note(&db->pace, r->hash, (lane->conn->moved_ns - before_ns) / 1000);
 }
 
@@ -323,6 +364,7 @@ static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link
         }
         check_tags(lane, r);
         measure(lane, r, before_ns);
+        before_ns = 0;
         atomic_fetch_add_explicit(&lane->node->calls, 1, memory_order_relaxed);
         get_off(lane, r, PQI_OUT_ANSWERED, out);
     }
@@ -456,7 +498,7 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
             pqi_conn_abandon(lane->conn, &r->job);
             lane->ghosts++;
         } else {
-            lane->npending--;
+            lane->npending -= !r->late;
             atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
         }
         r->lane = NULL;
@@ -464,6 +506,16 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
     }
     pthread_mutex_unlock(&lane->lock);
     return leaves;
+}
+
+/* How long a rider waits for the statement at the head (NULL: one that was abandoned). */
+static int64_t patience_ms(const struct pqi_rider *head, const struct pqi_rider *r)
+{
+    if (!head)
+        return PQI_STUCK_MS;
+    if (head->class_ == PQI_PACE_FAST)
+        return FAST_STUCK_MS;
+    return head->hash != 0 && head->hash == r->hash ? SAME_STUCK_MS : PQI_STUCK_MS;
 }
 
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
@@ -475,7 +527,7 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
         const struct pqi_rider *slow = head && head->call
                                            ? pqi_container(head->call, struct pqi_rider, job)
                                            : NULL;
-        int64_t patience = slow && slow->class_ == PQI_PACE_FAST ? FAST_STUCK_MS : PQI_STUCK_MS;
+        int64_t patience = patience_ms(slow, r);
         stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
     }
     pthread_mutex_unlock(&lane->lock);
@@ -485,6 +537,20 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
 bool pqi_lane_opening(struct pqi_lane *lane)
 {
     return atomic_load(&lane->state_now) == PQI_LANE_OPENING;
+}
+
+/* Nobody uses it any more. */
+static void bury(struct pqi_lane *lane, bool forked)
+{
+    if (lane->conn && forked)
+        pqi_conn_orphan(lane->conn);
+    else if (lane->conn)
+        pqi_conn_give_up(lane->node, lane->conn);
+    if (!forked && lane->state != PQI_LANE_CLOSED)
+        set_state(lane, PQI_LANE_CLOSED);
+    pqi_flag_close(lane->kick);
+    pthread_mutex_destroy(&lane->lock);
+    pqi_mem_free(lane);
 }
 
 /* ---- Opening and closing -------------------------------------------------------------------- */
@@ -497,10 +563,17 @@ void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
     lane->conn = conn;
     lane->idle_since_ns = pqi_now_ns();
     set_state(lane, PQI_LANE_OPEN);
-    pump(lane, &out);
-    hand_over(lane);
+    bool orphan = lane->orphan;
+    if (!orphan && lane->group->driver) {
+        lane->group->driver->opened(lane);
+    } else if (!orphan) {
+        pump(lane, &out);
+        hand_over(lane);
+    }
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    if (orphan)
+        bury(lane, false);
 }
 
 void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
@@ -510,7 +583,7 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
     struct pqi_rider *r;
     pqi_list_init(&out);
     pthread_mutex_lock(&lane->lock);
-    while ((r = next_pending(lane))) {
+    while ((r = first_rider(lane))) {
         if (trouble)
             r->trouble = *trouble;
         if (err)
@@ -518,8 +591,11 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
         get_off(lane, r, outcome, &out);
     }
     set_state(lane, PQI_LANE_CLOSED);
+    bool orphan = lane->orphan;
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    if (orphan)
+        bury(lane, false);
 }
 
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
@@ -548,8 +624,8 @@ void pqi_group_stir(struct pqi_group *g)
         for (int j = 0; j < atomic_load(&g->lanes[i].n); j++) {
             struct pqi_lane *lane = g->lanes[i].lane[j];
             pthread_mutex_lock(&lane->lock);
-            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure};
-            for (int k = 0; k < 3; k++)
+            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure, &lane->late};
+            for (int k = 0; k < 4; k++)
                 for (struct pqi_link *l = lists[k]->next; l != lists[k]; l = l->next)
                     pqi_waiter_wake(pqi_container(l, struct pqi_rider, link)->waiter);
             if (lane->kick >= 0)
@@ -568,15 +644,21 @@ bool pqi_group_init(struct pqi_group *g, struct pqr *db)
     return g->lanes != NULL;
 }
 
-static void free_lane(struct pqi_lane *lane, bool forked)
+/* One that is being opened is the opener's until that has ended. */
+static void free_lane(struct pqi_group *g, struct pqi_lane *lane, bool forked)
 {
-    if (lane->conn && forked)
-        pqi_conn_orphan(lane->conn);
-    else if (lane->conn)
-        pqi_conn_give_up(lane->node, lane->conn);
-    pqi_flag_close(lane->kick);
-    pthread_mutex_destroy(&lane->lock);
-    pqi_mem_free(lane);
+    bool opening = false;
+    if (!forked) {
+        pthread_mutex_lock(&lane->lock);
+        if (lane->conn && g->driver)
+            g->driver->closing(lane);
+        opening = lane->orphan = lane->state == PQI_LANE_OPENING;
+        pthread_mutex_unlock(&lane->lock);
+    }
+    if (g->driver)
+        g->driver->free_side(lane->side);
+    if (!opening)
+        bury(lane, forked);
 }
 
 void pqi_group_free(struct pqi_group *g, bool forked)
@@ -585,7 +667,7 @@ void pqi_group_free(struct pqi_group *g, bool forked)
         return;
     for (int i = 0; g->lanes && i < g->db->nnodes; i++)
         for (int j = 0; j < atomic_load(&g->lanes[i].n); j++)
-            free_lane(g->lanes[i].lane[j], forked);
+            free_lane(g, g->lanes[i].lane[j], forked);
     pqi_mem_free(g->lanes);
     pthread_mutex_destroy(&g->lock);
     g->db = NULL;

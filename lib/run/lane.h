@@ -12,79 +12,9 @@
 #ifndef PQI_RUN_LANE_H
 #define PQI_RUN_LANE_H
 
-#include "../plan/pace.h"
-#include "../wire/pg.h"
-#include "../wire/world.h"
+#include "ride.h"
 
-#include <stdatomic.h>
-
-struct pqi_group;
-struct pqi_lane;
-struct pqi_node;
-
-#define PQI_LANES_MAX 16
-
-/* A call on a lane. Its owner fills job, waiter, hash and class before boarding. */
-struct pqi_rider {
-    struct pqi_link link;
-    struct pqi_job job;
-    struct pqi_waiter *waiter;
-    uint64_t hash; /* of its statement; 0: several, not measured */
-    enum pqi_pace_class class_;
-    struct pqi_lane *lane; /* NULL: on none */
-    bool own_sync;         /* it was skipped once with others: now it goes by itself */
-    enum pqi_ride {
-        PQI_RIDE_PENDING,
-        PQI_RIDE_SENT,
-        PQI_RIDE_LEAVING, /* has its outcome; its owner is about to be told */
-    } state;
-
-    /* The outcome, once pqi_waiter_finished: */
-    enum pqi_outcome {
-        PQI_OUT_ANSWERED, /* job.answers */
-        PQI_OUT_LOST,     /* the connection was lost: `trouble` */
-        PQI_OUT_TROUBLE,  /* it could not be opened: `trouble` */
-        PQI_OUT_REFUSED,  /* the server there must not be used: `err` */
-        PQI_OUT_ANEW      /* what placed the call is outdated: `err` says how */
-    } outcome;
-    struct pqi_trouble trouble;
-    pqr_error *err; /* its owner's */
-};
-
-struct pqi_lane {
-    struct pqi_node *node;
-    struct pqi_group *group;
-    _Atomic int load;      /* riders; read without the lock, to choose a lane */
-    _Atomic int state_now; /* `state`, likewise */
-
-    pthread_mutex_t
-        lock; /* guards all below; taken before a pool's lock, never while one is held */
-    enum pqi_lane_state { PQI_LANE_CLOSED, PQI_LANE_OPENING, PQI_LANE_OPEN } state;
-    struct pqi_conn *conn;        /* OPEN */
-    struct pqi_link fast, unsure; /* pending riders: those known to be fast go first */
-    struct pqi_link sent;         /* in the order of their statements */
-    int npending;
-    int ghosts; /* sent, and nobody waits for them any more: still counted in `load` */
-    bool led;
-    int kick; /* wakes who leads; -1: nobody has led yet */
-    int64_t idle_since_ns;
-
-    struct pqi_link opening; /* the opener's */
-};
-
-/* The lanes of one group to one node. */
-struct pqi_lanes {
-    struct pqi_lane *lane[PQI_LANES_MAX];
-    _Atomic int n;
-};
-
-/* Who shares lanes. */
-struct pqi_group {
-    struct pqr *db;
-    struct pqi_lanes *lanes; /* one a node */
-    pthread_mutex_t lock;    /* guards the making of lanes */
-    struct pqr_loop *loop;   /* who drives them; NULL: whoever waits */
-};
+#define PQI_STUCK_MS 5 /* so long nothing has moved, and who waits behind goes elsewhere */
 
 bool pqi_group_init(struct pqi_group *g, struct pqr *db);
 /* Closes and frees every lane; nobody rides any more. */
@@ -109,7 +39,6 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent);
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns);
 /* Is its connection still being opened? */
 bool pqi_lane_opening(struct pqi_lane *lane);
-#define PQI_STUCK_MS 5
 
 /* ---- For who drives it ---------------------------------------------------------------------- */
 

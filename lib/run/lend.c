@@ -31,26 +31,40 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
     return PQR_OK;
 }
 
-int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
+int pqi_lend_start(struct pqi_op *op, struct pqr_session *s, int mode, const struct pqi_how *how)
 {
-    static const struct pqi_stmt read_only = {
+    struct pqi_call *c = &op->call;
+    pqi_op_init(op, s, 0, 1, NULL, how);
+    op->stmts[0] = (struct pqi_stmt){
         .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
         .sync = true};
-    struct pqi_call c;
-    pqi_call_init(&c, s, 0);
-    c.keep = true;
-    c.write = mode == PQR_LEND_WRITE;
-    c.stmts = &read_only;
-    c.n = c.write ? 0 : 1;
-    int code = pqi_call_run(&c);
+    c->keep = true;
+    c->write = mode == PQR_LEND_WRITE;
+    c->n = c->write ? 0 : 1;
+    return PQR_OK;
+}
+
+int pqi_lend_end(struct pqi_op *op, struct pg_conn **out, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    int code = c->err.code;
     if (err)
-        *err = c.err;
+        *err = c->err;
     if (code == PQR_OK) {
-        c.conn->tainted = true; /* whatever comes, it is not pooled again */
-        code = hand_over(&c, out, err);
+        c->conn->tainted = true; /* whatever comes, it is not pooled again */
+        code = hand_over(c, out, err);
     }
-    pqi_call_end(&c);
+    pqi_op_free(op);
     return code;
+}
+
+int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
+{
+    static const struct pqi_how here = {0};
+    struct pqi_op op;
+    pqi_lend_start(&op, s, mode, &here);
+    pqi_call_run(&op.call);
+    return pqi_lend_end(&op, out, err);
 }
 
 void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)

@@ -2,10 +2,13 @@
 #ifndef PQI_LEND_H
 #define PQI_LEND_H
 
+#include "op.h"
 #include "session.h"
 
 struct pg_conn;
 
+int pqi_lend_start(struct pqi_op *op, struct pqr_session *s, int mode, const struct pqi_how *how);
+int pqi_lend_end(struct pqi_op *op, struct pg_conn **out, pqr_error *err);
 int pqi_lend(struct pqr_session *s, int mode, struct pg_conn **out, pqr_error *err);
 
 /* Closes a lent connection; NULL: all of the session's. */

@@ -82,13 +82,14 @@ static void init_probe(struct pqi_monitor *m, struct pqi_node *node)
     int limit = (int)m->db->options->connection_limit;
     *p = (struct pqi_probe){.watch = {WATCH_PROBE, -1}, .node = node, .own_slot = limit > 2};
     node->probe = p;
-    pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot, m->flag.fd);
+    pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot,
+                  &m->db->monitor_flag);
 }
 
 static bool add_watch(struct pqi_monitor *m, struct watch *w)
 {
     struct epoll_event ev = {.events = EPOLLIN, .data.ptr = w};
-    return epoll_ctl(m->epoll, EPOLL_CTL_ADD, w->fd, &ev) == 0;
+    return epoll_ctl(m->epoll, EPOLL_CTL_ADD, w->fd, &ev) == 0 || errno == EEXIST;
 }
 
 int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
@@ -102,14 +103,10 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
     pthread_mutex_init(&m->lock, NULL);
     m->probes = pqi_mem_array((size_t)n, sizeof *m->probes);
     m->rounds = pqi_mem_array((size_t)db->ngroups, sizeof *m->rounds);
-    m->epoll = epoll_create1(EPOLL_CLOEXEC);
-    m->flag = (struct watch){WATCH_FLAG, db->monitor_flag};
-    m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(db->partings)};
-    m->opener = (struct watch){WATCH_OPENER, pqi_opener_fd(db->opener)};
-    if (!m->probes || !m->rounds || m->epoll < 0 || !add_watch(m, &m->flag) ||
-        !add_watch(m, &m->partings) || !add_watch(m, &m->opener)) {
+    m->epoll = -1;
+    if (!m->probes || !m->rounds) {
         pqi_monitor_free(m, false);
-        return pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the monitor");
+        return pqi_err(err, PQR_E_NOMEM, "no memory for the monitor");
     }
     for (int i = 0; i < db->ngroups; i++) {
         m->rounds[i] = (struct round){.shard = &db->shards[i], .replicas_due_ns = PQI_FOREVER};
@@ -118,6 +115,17 @@ int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err)
     }
     *out = m;
     return PQR_OK;
+}
+
+bool pqi_monitor_begin(struct pqi_monitor *m)
+{
+    m->flag = (struct watch){WATCH_FLAG, m->db->monitor_flag};
+    m->partings = (struct watch){WATCH_PARTINGS, pqi_partings_fd(m->db->partings)};
+    if (m->epoll < 0)
+        m->epoll = epoll_create1(EPOLL_CLOEXEC);
+    m->opener = (struct watch){WATCH_OPENER, pqi_opener_fd(m->db->opener)};
+    return m->epoll >= 0 && add_watch(m, &m->flag) && add_watch(m, &m->partings) &&
+           add_watch(m, &m->opener);
 }
 
 /* ---- Descriptors ---------------------------------------------------------------------------- */
@@ -227,7 +235,8 @@ static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t no
         return;
     }
     p->answered_ns = now;
-    p->conn->ready = true;
+    if (!p->conn->ready)
+        pqi_conn_made(p->node, p->conn);
     if (p->seen.stamp.state == PQI_STAMP_READ &&
         pqi_stamp_check(&p->seen.stamp, &p->node->shard->expected, false, NULL) == PQR_OK &&
         p->seen.stamp.map_version > pqi_map_version(m->db)) {
@@ -399,17 +408,12 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
     return next;
 }
 
-/* Idle for too long, or too old. Lifetimes are spread by a tenth, so that connections opened
- * together do not end together. */
 static void sweep(struct pqi_monitor *m, int64_t now)
 {
-    const struct pqi_options *o = m->db->options;
-    int64_t spread = o->max_lifetime_ms / 10 + 1;
     for (int i = 0; i < m->nprobes; i++) {
         struct pqi_node *node = m->probes[i].node;
-        int64_t idle = o->idle_timeout_ms > 0 ? now - o->idle_timeout_ms * PQI_MS : INT64_MIN;
-        int64_t life = o->max_lifetime_ms - (int64_t)(pqi_random() % (uint64_t)spread);
-        int64_t born = o->max_lifetime_ms > 0 ? now - life * PQI_MS : INT64_MIN;
+        int64_t idle, born;
+        pqi_conn_limits(m->db->options, now, &idle, &born);
         struct pqi_conn *c;
         while ((c = pqi_pool_expire(&node->pool, idle, born)))
             pqi_conn_give_up(node, c);

@@ -11,8 +11,12 @@ struct pqi_node;
 struct pqi_shard;
 struct pqr;
 
-/* Makes it, with no thread yet. */
+/* Makes it, with no thread and no descriptor yet. */
 int pqi_monitor_new(struct pqi_monitor **out, struct pqr *db, pqr_error *err);
+
+/* Before the first use, when the router has its flags: takes its descriptor. false: there is none
+ * to be had. */
+bool pqi_monitor_begin(struct pqi_monitor *m);
 
 /* Begins to look after a shard; starts the thread if it does not run. */
 int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err);

@@ -32,11 +32,9 @@ struct opening {
 
 struct pqi_opener {
     struct pqr *db;
-    int epoll, flag;
-    struct pqi_link openings; /* the thread's own */
-    pthread_mutex_t lock;     /* guards `wanted` and `ended` */
-    struct pqi_link wanted;   /* lanes */
-    bool ended;
+    int epoll;
+    bool watches; /* what is wanted */
+    struct pqi_link openings;
 };
 
 struct pqi_opener *pqi_opener_new(struct pqr *db)
@@ -45,43 +43,24 @@ struct pqi_opener *pqi_opener_new(struct pqr *db)
     if (!o)
         return NULL;
     o->db = db;
-    o->epoll = epoll_create1(EPOLL_CLOEXEC);
-    o->flag = pqi_flag_new();
+    o->epoll = -1;
     pqi_list_init(&o->openings);
-    pqi_list_init(&o->wanted);
-    pthread_mutex_init(&o->lock, NULL);
-    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
-    if (o->epoll < 0 || o->flag < 0 || epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->flag, &ev) != 0) {
-        pqi_opener_free(o, false);
-        return NULL;
-    }
     return o;
+}
+
+bool pqi_opener_begin(struct pqi_opener *o)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = NULL};
+    if (o->epoll < 0)
+        o->epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (!o->watches && o->epoll >= 0 && pqi_wanted_begin(&o->db->wanted))
+        o->watches = epoll_ctl(o->epoll, EPOLL_CTL_ADD, o->db->wanted.flag, &ev) == 0;
+    return o->watches;
 }
 
 int pqi_opener_fd(const struct pqi_opener *o)
 {
     return o->epoll;
-}
-
-void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane)
-{
-    pthread_mutex_lock(&o->lock);
-    pqi_list_remove(&lane->opening);
-    pqi_list_append(&o->wanted, &lane->opening);
-    pthread_mutex_unlock(&o->lock);
-    pqi_flag_set(o->flag);
-}
-
-static struct pqi_lane *next_wanted(struct pqi_opener *o)
-{
-    struct pqi_lane *lane = NULL;
-    pthread_mutex_lock(&o->lock);
-    if (!pqi_list_empty(&o->wanted)) {
-        lane = pqi_container(o->wanted.next, struct pqi_lane, opening);
-        pqi_list_remove(&lane->opening);
-    }
-    pthread_mutex_unlock(&o->lock);
-    return lane;
 }
 
 /* ---- One of them ---------------------------------------------------------------------------- */
@@ -269,7 +248,7 @@ static void take(struct opening *x)
 
 static void on_granted(struct pqi_waiter *w)
 {
-    pqi_flag_set(pqi_container(w, struct opening, waiter)->opener->flag);
+    pqi_flag_set(pqi_container(w, struct opening, waiter)->opener->db->wanted.flag);
 }
 
 static void start(struct pqi_opener *o, struct pqi_lane *lane)
@@ -337,12 +316,12 @@ int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
         struct opening *x = events[i].data.ptr;
         uint32_t got = events[i].events;
         if (!x)
-            pqi_flag_clear(o->flag);
+            pqi_flag_clear(o->db->wanted.flag);
         else
             conn_step(x, (short)((got & EPOLLIN ? POLLIN : 0) | (got & EPOLLOUT ? POLLOUT : 0) |
                                  (got & (EPOLLERR | EPOLLHUP) ? POLLERR : 0)));
     }
-    for (struct pqi_lane *lane; (lane = next_wanted(o));)
+    for (struct pqi_lane *lane; (lane = pqi_wanted_next(&o->db->wanted));)
         start(o, lane);
     look_at_queued(o);
     return look_at_time(o, now);
@@ -352,7 +331,7 @@ static void give_up_all(struct pqi_opener *o)
 {
     pqr_error err;
     pqi_err(&err, PQR_E_CLOSED, "the router was closed while a connection was opened");
-    for (struct pqi_lane *lane; (lane = next_wanted(o));)
+    for (struct pqi_lane *lane; (lane = pqi_wanted_next(&o->db->wanted));)
         pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
     while (!pqi_list_empty(&o->openings)) {
         struct opening *x = pqi_container(o->openings.next, struct opening, link);
@@ -369,9 +348,6 @@ static void give_up_all(struct pqi_opener *o)
 
 void pqi_opener_end(struct pqi_opener *o)
 {
-    pthread_mutex_lock(&o->lock);
-    o->ended = true;
-    pthread_mutex_unlock(&o->lock);
     give_up_all(o);
 }
 
@@ -387,7 +363,5 @@ void pqi_opener_free(struct pqi_opener *o, bool forked)
     }
     if (o->epoll >= 0)
         close(o->epoll);
-    pqi_flag_close(o->flag);
-    pthread_mutex_destroy(&o->lock);
     pqi_mem_free(o);
 }

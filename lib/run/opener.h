@@ -1,19 +1,19 @@
-/* Opens the connections of lanes, on the monitor's thread: no caller's deadline ends what all the
+/* Opens the connections of the lanes that are wanted, on the monitor's thread: no caller's deadline ends what all the
  * others wait for, and no caller waits for a name or a handshake. */
 #ifndef PQI_OPENER_H
 #define PQI_OPENER_H
 
 #include <pqrouter/pqrouter.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct pqi_opener;
-struct pqi_lane;
 struct pqr;
 
-struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory or descriptor */
+struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory */
 
-/* A lane is to be opened: pqi_lane_install or pqi_lane_fail will end it. Thread-safe. */
-void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane);
+/* Takes its descriptors, if it has none yet. false: there are none. */
+bool pqi_opener_begin(struct pqi_opener *o);
 
 /* ---- The monitor's thread ------------------------------------------------------------------- */
 
@@ -21,7 +21,7 @@ void pqi_opener_want(struct pqi_opener *o, struct pqi_lane *lane);
 int pqi_opener_fd(const struct pqi_opener *o);
 /* Goes on; returns when it wants to be called again at the latest. */
 int64_t pqi_opener_step(struct pqi_opener *o, int64_t now_ns);
-/* Gives up on all that it was opening; from now on nothing is opened. */
+/* Gives up on all that it was opening or was to open. */
 void pqi_opener_end(struct pqi_opener *o);
 
 /* NULL is accepted. */

@@ -26,12 +26,15 @@ struct pqi_partings *pqi_partings_new(void)
         return NULL;
     pthread_mutex_init(&p->lock, NULL);
     pqi_list_init(&p->list);
-    p->epoll = epoll_create1(EPOLL_CLOEXEC);
-    if (p->epoll < 0) {
-        pqi_partings_free(p);
-        return NULL;
-    }
+    p->epoll = -1;
     return p;
+}
+
+bool pqi_partings_begin(struct pqi_partings *p)
+{
+    if (p->epoll < 0)
+        p->epoll = epoll_create1(EPOLL_CLOEXEC);
+    return p->epoll >= 0;
 }
 
 int pqi_partings_fd(const struct pqi_partings *p)

@@ -7,7 +7,10 @@
 
 struct pqi_partings;
 
-struct pqi_partings *pqi_partings_new(void); /* NULL: no memory or descriptor */
+struct pqi_partings *pqi_partings_new(void); /* NULL: no memory */
+
+/* Before the first use: takes its descriptor. false: there is none to be had. */
+bool pqi_partings_begin(struct pqi_partings *p);
 
 /* Readable when there is something to step for. */
 int pqi_partings_fd(const struct pqi_partings *p);

@@ -2,7 +2,7 @@
 #include "pool.h"
 
 void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
-                   int monitor_flag)
+                   const int *monitor_flag)
 {
     pthread_mutex_init(&p->lock, NULL);
     p->limit = limit;
@@ -31,6 +31,32 @@ static struct pqi_conn *take_idle(struct pqi_pool *p)
     pqi_list_remove(&c->link);
     p->nidle--;
     return c;
+}
+
+/* After a change: tells those who look without the lock since when there is nothing to have. `came`:
+ * a connection or a slot came back, be it for one who waits. */
+static void done(struct pqi_pool *p, bool came)
+{
+    int64_t since = atomic_load_explicit(&p->full_since_ns, memory_order_relaxed);
+    if (p->nidle > 0 || p->nready < p->limit)
+        since = 0;
+    else if (came || since == 0)
+        since = pqi_now_ns();
+    atomic_store_explicit(&p->full_since_ns, since, memory_order_relaxed);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void pqi_pool_ready(struct pqi_pool *p, bool made)
+{
+    pthread_mutex_lock(&p->lock);
+    p->nready += made ? 1 : -1;
+    done(p, false);
+}
+
+int64_t pqi_pool_full_ms(const struct pqi_pool *p)
+{
+    int64_t since = atomic_load_explicit(&p->full_since_ns, memory_order_relaxed);
+    return since > 0 ? (pqi_now_ns() - since) / PQI_MS : 0;
 }
 
 /* An idle connection or a slot, if there is either. */
@@ -76,7 +102,7 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
         pqi_list_append(&p->waiting, &ticket->link);
         p->nwaiting++;
     }
-    pthread_mutex_unlock(&p->lock);
+    done(p, false);
     return taken;
 }
 
@@ -95,7 +121,7 @@ enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **c
     p->monitor_turn = false;
     p->monitor_waits = taken == PQI_TAKE_WAIT;
     serve_waiting(p);
-    pthread_mutex_unlock(&p->lock);
+    done(p, false);
     return taken;
 }
 
@@ -115,7 +141,7 @@ bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket)
         pqi_list_remove(&ticket->link);
         p->nwaiting--;
     }
-    pthread_mutex_unlock(&p->lock);
+    done(p, false);
     return granted;
 }
 
@@ -127,7 +153,7 @@ static bool keep_for_monitor(struct pqi_pool *p)
         return false;
     p->monitor_waits = false;
     p->monitor_turn = true;
-    pqi_flag_set(p->monitor_flag);
+    pqi_flag_set(*p->monitor_flag);
     return true;
 }
 
@@ -140,7 +166,7 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns)
         pqi_list_append(&p->idle, &c->link);
         p->nidle++;
     }
-    pthread_mutex_unlock(&p->lock);
+    done(p, usable);
     return usable;
 }
 
@@ -149,7 +175,7 @@ void pqi_pool_release(struct pqi_pool *p)
     pthread_mutex_lock(&p->lock);
     if (p->closed || keep_for_monitor(p) || !grant(p, NULL))
         p->slots--;
-    pthread_mutex_unlock(&p->lock);
+    done(p, true);
 }
 
 struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns)
@@ -165,7 +191,7 @@ struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t bo
         pqi_list_remove(&found->link);
         p->nidle--;
     }
-    pthread_mutex_unlock(&p->lock);
+    done(p, false);
     return found;
 }
 

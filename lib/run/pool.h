@@ -21,21 +21,24 @@ struct pqi_pool {
     pthread_mutex_t lock;
     int limit; /* connections at most, the monitor's included */
     int64_t queue_limit;
-    int slots; /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int slots;  /* taken: opening, in use, idle, parting, or kept for the monitor */
+    int nready; /* connections that are made: idle, in use or lent, and the monitor's own */
     int nidle;
     int nwaiting;
-    struct pqi_link idle;        /* the one used last comes last, and is used first */
-    struct pqi_link waiting;     /* tickets, first come first served */
-    bool monitor_waits;          /* only where the monitor has no connection of its own */
-    bool monitor_turn;           /* what is free now is kept for it */
-    int monitor_flag;            /* how to wake it */
-    _Atomic uint64_t generation; /* connections born before are not used again */
+    struct pqi_link idle;          /* the one used last comes last, and is used first */
+    struct pqi_link waiting;       /* tickets, first come first served */
+    bool monitor_waits;            /* only where the monitor has no connection of its own */
+    bool monitor_turn;             /* what is free now is kept for it */
+    const int *monitor_flag;       /* how to wake it */
+    _Atomic uint64_t generation;   /* connections born before are not used again */
+    _Atomic int64_t full_since_ns; /* all are in use, and none came back since; 0: not so */
     bool closed;
 };
 
-/* With `monitor_slot` one slot of the limit is kept for the monitor from the start. */
+/* With `monitor_slot` one slot of the limit is kept for the monitor from the start. The flag need
+ * not exist before the pool is used. */
 void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
-                   int monitor_flag);
+                   const int *monitor_flag);
 void pqi_pool_free(struct pqi_pool *p);
 
 enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };
@@ -60,6 +63,13 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns);
 
 /* A connection is gone at the server, or was never made: its slot goes to the first who waits. */
 void pqi_pool_release(struct pqi_pool *p);
+
+/* A connection that stands on a slot is made, or parts. */
+void pqi_pool_ready(struct pqi_pool *p, bool made);
+
+/* How long all its connections have been in use with none coming back; 0: there is one to be had, or
+ * on its way. Takes no lock. */
+int64_t pqi_pool_full_ms(const struct pqi_pool *p);
 
 /* Takes out one idle connection that has been idle since before `idle_ns`, or was born before
  * `born_ns` or in an older generation; NULL: none. */

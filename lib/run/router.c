@@ -7,6 +7,7 @@
 #include "gate.h"
 #include "lane.h"
 #include "lend.h"
+#include "loop.h"
 #include "monitor.h"
 #include "opener.h"
 #include "parting.h"
@@ -37,9 +38,6 @@ static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shar
         snprintf(s->name, sizeof s->name, "shard%d", number);
     pthread_mutex_init(&s->lock, NULL);
     pqi_list_init(&s->waiting);
-    /* Processes that live for one read would all read from the first replica otherwise. */
-    atomic_init(&s->session_turn, pqi_random() >> 1);
-    atomic_init(&s->call_turn, pqi_random() >> 1);
     s->nodes = pqi_mem_array((size_t)conf->n, sizeof *s->nodes);
     if (!s->nodes)
         return pqi_err(err, PQR_E_NOMEM, "no memory for %s", s->name);
@@ -83,11 +81,13 @@ static void init_locks(struct pqr *db)
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&db->empty, &attr);
+    pthread_cond_init(&db->emptied, &attr);
     pthread_condattr_destroy(&attr);
     pthread_mutex_init(&db->gate_lock, NULL);
     pthread_mutex_init(&db->map_lock, NULL);
     pqi_list_init(&db->open_txs);
+    pqi_list_init(&db->loops);
+    pqi_wanted_init(&db->wanted);
 }
 
 static void log_opening(const struct pqr *db)
@@ -111,13 +111,10 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
                                    .format = (int)db->options->log_format,
                                    .fn = options ? options->log : NULL,
                                    .arg = options ? options->log_arg : NULL};
-        db->abort_flag = pqi_flag_new();
-        db->monitor_flag = pqi_flag_new();
         db->partings = pqi_partings_new();
         db->opener = pqi_opener_new(db);
-        code = db->abort_flag >= 0 && db->monitor_flag >= 0 && db->partings && db->opener
-                   ? init_shards(db, err)
-                   : pqi_err(err, PQR_E_NOMEM, "no memory or descriptors for the router");
+        code = db->partings && db->opener ? init_shards(db, err)
+                                          : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     }
     if (code == PQR_OK && !pqi_group_init(&db->threads, db))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
@@ -156,28 +153,17 @@ void pqi_router_unref(struct pqr *db)
         free_shard(&db->shards[i]);
     pqi_monitor_free(db->monitor, forked);
     pqi_opener_free(db->opener, forked);
+    pqi_wanted_free(&db->wanted);
     pqi_mem_free(db->shards);
     pqi_map_free(db->map);
     pqi_partings_free(db->partings);
     pqi_flag_close(db->abort_flag);
     pqi_flag_close(db->monitor_flag);
     pqi_options_free(db->options);
-    pthread_cond_destroy(&db->empty);
+    pthread_cond_destroy(&db->emptied);
     pthread_mutex_destroy(&db->gate_lock);
     pthread_mutex_destroy(&db->map_lock);
     pqi_mem_free(db);
-}
-
-static void wait_until_empty(struct pqr *db, int64_t until_ns)
-{
-    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
-                         .tv_nsec = (long)(until_ns % 1000000000)};
-    pthread_mutex_lock(&db->gate_lock);
-    int status = 0;
-    while (atomic_load(&db->inside) > 0 && status == 0)
-        status = until_ns == PQI_FOREVER ? pthread_cond_wait(&db->empty, &db->gate_lock)
-                                         : pthread_cond_timedwait(&db->empty, &db->gate_lock, &t);
-    pthread_mutex_unlock(&db->gate_lock);
 }
 
 /* Transactions in the application's hands count as in flight too: they end by its own calls. */
@@ -195,14 +181,20 @@ static void wait_for_transactions(struct pqr *db, int64_t until_ns)
 
 static void abort_calls(struct pqr *db)
 {
+    pthread_mutex_lock(&db->gate_lock);
     atomic_store(&db->aborting, true);
     pqi_flag_set(db->abort_flag);
+    pthread_mutex_unlock(&db->gate_lock);
     for (int i = 0; i < db->ngroups; i++) {
         for (int j = 0; j < db->shards[i].n; j++)
             pqi_pool_close(&db->shards[i].nodes[j].pool);
         pqi_shard_wake_all(&db->shards[i]);
     }
     pqi_group_stir(&db->threads);
+    pthread_mutex_lock(&db->gate_lock);
+    for (struct pqi_link *at = db->loops.next; at != &db->loops; at = at->next)
+        pqi_loop_stir(pqi_container(at, struct pqr_loop, of_db));
+    pthread_mutex_unlock(&db->gate_lock);
 }
 
 /* In a child of fork(): no lock of the parent's can be trusted, no socket be spoken on. */
@@ -231,10 +223,10 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
     int64_t until = pqi_after_ms(pqi_now_ns(), drain_ms > 0 ? drain_ms : 0);
     atomic_store(&db->draining, true);
     wait_for_transactions(db, until);
-    atomic_store(&db->closing, true);
-    wait_until_empty(db, until);
+    pqi_gate_close(db);
+    pqi_gate_wait_empty(db, until);
     abort_calls(db);
-    wait_until_empty(db, PQI_FOREVER);
+    pqi_gate_wait_empty(db, PQI_FOREVER);
     pqi_monitor_stop(db->monitor);
     pqi_group_free(&db->threads, false);
     pqi_partings_end(db->partings);
@@ -251,6 +243,9 @@ void pqi_router_close(struct pqr *db, int64_t drain_ms)
 void pqi_session_close(struct pqr_session *s)
 {
     struct pqr *db = s->db;
+    s->closing = s->calls > 0;
+    if (s->closing)
+        return;
     pqi_tx_drop_all(s);
     pqi_lend_back(s, NULL);
     pqi_session_free(s);

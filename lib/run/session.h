@@ -22,6 +22,9 @@ struct pqr_session {
     int64_t read_ns; /* when; 0: it has not read */
     uint64_t stay_generation; /* that node's, then */
 
+    int calls;    /* submitted ones in flight */
+    bool closing; /* it was closed meanwhile: the last of them ends it */
+
     struct pqi_link txs;   /* open transactions (pqr_tx.of_session) */
     struct pqi_link loans; /* connections lent */
 };

@@ -10,7 +10,7 @@
 #include <string.h>
 
 static const char *const state_names[] = {"unknown", "up", "suspect", "down"};
-static const char *const role_names[] = {"of unknown role", "primary", "replica"};
+static const char *const role_names[] = {"of unknown role", "a primary", "a replica"};
 
 /* Log records wait here until the lock is released. */
 struct news {
@@ -311,11 +311,14 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
             .lag = measured_lag(s, k),
             .timeline = proven_timeline(s, k),
             .replayed = k->lsn,
+            .full_ms = pqi_pool_full_ms(&s->nodes[i].pool),
         };
     }
 }
 
-static void describe_node(const struct pqi_shard *s, const struct pqi_node *node, struct pqi_buf *b)
+/* `why` it does not serve a read; "": that is not the question. */
+static void describe_node(const struct pqi_shard *s, const struct pqi_node *node, const char *why,
+                          struct pqi_buf *b)
 {
     const struct pqi_known *k = &node->known;
     pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
@@ -326,7 +329,7 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
     else if (k->report.role == PQR_ROLE_PRIMARY && !is_primary(s, node->index))
         pqi_buf_text(b, "claims to be primary");
     else
-        pqi_buf_format(b, "is %s", role_names[k->report.role]);
+        pqi_buf_format(b, "is %s%s%s", role_names[k->report.role], *why ? ": " : "", why);
 }
 
 static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pqi_node *node)
@@ -338,13 +341,31 @@ static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pq
         snprintf(err->node, sizeof err->node, "%s", node->target->name);
 }
 
+/* What all nodes that are in trouble were told; "": not the same. */
+static const char *common_sqlstate(const struct pqi_shard *s)
+{
+    const char *found = NULL;
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_trouble *t = &s->nodes[i].known.trouble;
+        if (t->kind != PQI_TROUBLE_NONE && strcmp(found ? found : t->sqlstate, t->sqlstate) != 0)
+            return "";
+        if (t->kind != PQI_TROUBLE_NONE)
+            found = t->sqlstate;
+    }
+    return found ? found : "";
+}
+
 /* Says why nobody serves the errand, node by node. */
-static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_error *err)
+static int nobody(struct pqi_shard *s, const struct pqi_errand *e, pqr_error *err)
 {
     struct pqi_buf b = {0};
-    bool all_down = true;
+    struct pqi_candidate c[PQI_NODES_MAX];
+    bool all_down = true, read = !e->write && e->need.level != PQR_LEVEL_PRIMARY;
+    pqi_shard_candidates(s, c, e->tried);
     for (int i = 0; i < s->n; i++) {
-        describe_node(s, &s->nodes[i], &b);
+        char text[120];
+        enum pqi_why why = read ? pqi_judge(&c[i], &e->need) : PQI_WHY_OK;
+        describe_node(s, &s->nodes[i], pqi_why_text(why, &c[i], &e->need, text, sizeof text), &b);
         all_down &= s->nodes[i].known.report.state != PQR_NODE_UP;
     }
     bool doubt = s->follow.verdict == PQI_PRIMARY_DOUBT;
@@ -361,6 +382,8 @@ static int nobody(const struct pqi_shard *s, const struct pqi_errand *e, pqr_err
         pqi_err(err, all_down ? PQR_E_CONNECT : PQR_E_NO_PRIMARY,
                 "%s: no server may serve this read: %s", pqi_shard_called(s), pqi_buf_str(&b));
     put_where(err, s, NULL);
+    if (err)
+        snprintf(err->sqlstate, sizeof err->sqlstate, "%s", common_sqlstate(s));
     pqi_buf_free(&b);
     return err ? err->code : PQR_E_NO_PRIMARY;
 }

@@ -8,8 +8,9 @@
 #include "../plan/pick.h"
 #include "../plan/slot.h"
 #include "../wire/ask.h"
-#include "lane.h"
 #include "pool.h"
+#include "ride.h"
+#include "wanted.h"
 
 #include <pqrouter/admin.h>
 #include <stdatomic.h>
@@ -87,8 +88,9 @@ struct pqi_counters {
 };
 
 struct pqr {
-    _Atomic int refs;  /* the application's, and one a session */
-    _Atomic pid_t pid; /* of the process that used it first; 0: not used yet */
+    _Atomic int refs;   /* the application's, and one a session */
+    _Atomic pid_t pid;  /* of the process that used it first; 0: not used yet */
+    _Atomic bool begun; /* it has its descriptors: one process's own, so taken at the first use */
     struct pqi_options *options;
     struct pqi_log log;
     struct pqi_shard *shards; /* nshards, and behind them the control database if there is one */
@@ -102,18 +104,21 @@ struct pqr {
     int monitor_flag; /* set: the monitor looks what is due */
     struct pqi_partings *partings;
     struct pqi_opener *opener;
+    struct pqi_wanted wanted; /* the opener's work */
     int nnodes;
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
 
-    pthread_mutex_t gate_lock; /* guards `empty`, `open_txs` and the start of the monitor */
-    pthread_cond_t empty;
-    _Atomic int inside;    /* calls in flight */
-    _Atomic bool draining; /* nothing new begins; open transactions go on */
-    _Atomic bool closing;  /* nothing enters any more */
-    _Atomic bool aborting; /* every call ends now */
-    int abort_flag;        /* readable when it is so */
+    pthread_mutex_t
+        gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */
+    pthread_cond_t emptied;
+    bool empty;              /* nobody is inside, and nobody comes in any more */
+    _Atomic uint32_t inside; /* the gate's: calls in flight, and whether it is closed */
+    _Atomic bool draining;   /* nothing new begins; open transactions go on */
+    _Atomic bool aborting;   /* every call ends now */
+    int abort_flag;          /* readable when it is so */
     struct pqi_link open_txs;
+    struct pqi_link loops; /* pqr_loop.of_db */
 
     struct pqi_counters counters;
 };

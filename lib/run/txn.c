@@ -3,9 +3,7 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
-#include "../plan/guard.h"
 #include "../wire/result.h"
-#include "call.h"
 #include "conn.h"
 
 #include <stdio.h>
@@ -82,47 +80,62 @@ void pqi_tx_cut_all(struct pqr *db)
         pqi_conn_give_up(node, conn);
 }
 
-void pqi_tx_drop_all(struct pqr_session *s)
+void pqi_tx_drop(struct pqr_tx *tx)
 {
-    while (!pqi_list_empty(&s->txs)) {
-        struct pqr_tx *tx = pqi_container(s->txs.next, struct pqr_tx, of_session);
-        struct pqi_conn *conn = take_conn(tx);
-        if (conn)
-            pqi_conn_give_up(tx->node, conn);
-        free_tx(tx);
-    }
+    struct pqi_conn *conn = take_conn(tx);
+    if (conn)
+        pqi_conn_give_up(tx->node, conn);
+    free_tx(tx);
 }
 
-int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
-                 pqr_error *err)
+void pqi_tx_drop_all(struct pqr_session *s)
 {
+    while (!pqi_list_empty(&s->txs))
+        pqi_tx_drop(pqi_container(s->txs.next, struct pqr_tx, of_session));
+}
+
+/* ---- Begin ---------------------------------------------------------------------------------- */
+
+int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_options *o,
+                       const struct pqi_how *how, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
     struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
     if (!tx)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
+    pqi_op_init(op, s, o->deadline_ms, 2, NULL, how);
+    op->tx = tx;
+    op->tx_options = *o;
     /* BEGIN READ ONLY alone can be undone by SET TRANSACTION. */
-    const struct pqi_stmt begin[] = {{.sql = begin_of(o), .sync = !o->read_only},
-                                     {.sql = pqi_ask_read_only_sql, .sync = true}};
-    struct pqi_call c;
-    pqi_call_init(&c, s, o->deadline_ms);
-    c.write = !o->read_only;
-    c.level = (enum pqr_level)o->level;
-    c.stmts = begin;
-    c.n = o->read_only ? 2 : 1;
-    c.keep = true;
-    int code = pqi_call_run(&c);
+    op->stmts[0] = (struct pqi_stmt){.sql = begin_of(o), .sync = !o->read_only};
+    op->stmts[1] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .sync = true};
+    c->write = !o->read_only;
+    c->level = (enum pqr_level)o->level;
+    c->n = o->read_only ? 2 : 1;
+    c->keep = true;
+    return PQR_OK;
+}
+
+int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    struct pqr_session *s = c->session;
+    struct pqr_tx *tx = op->tx;
+    const pqr_tx_options *o = &op->tx_options;
+    int code = c->err.code;
     if (err)
-        *err = c.err;
+        *err = c->err;
     if (code == PQR_OK) {
         *tx = (struct pqr_tx){.session = s,
-                              .node = c.node,
-                              .conn = c.conn,
+                              .node = c->node,
+                              .conn = c->conn,
                               .read_only = o->read_only,
                               .level = o->level,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
         pqi_list_append(&s->txs, &tx->of_session);
-        s->unsure |= c.write; /* what it sees and does is on the primary, until its commit tells */
+        s->unsure |= c->write; /* what it sees and does is on the primary, until its commit tells */
         pthread_mutex_lock(&s->db->gate_lock);
         pqi_list_append(&s->db->open_txs, &tx->of_db);
         pthread_mutex_unlock(&s->db->gate_lock);
@@ -130,15 +143,31 @@ int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx *
     } else {
         pqi_mem_free(tx);
     }
-    pqi_call_end(&c);
+    pqi_op_free(op);
     return code;
 }
 
-/* A call on the transaction's own connection. */
-static void init_call(struct pqi_call *c, struct pqr_tx *tx, struct pqi_conn *conn,
-                      int64_t deadline_ms)
+int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
+                 pqr_error *err)
 {
-    pqi_call_init(c, tx->session, deadline_ms > 0 ? deadline_ms : tx->deadline_ms);
+    static const struct pqi_how here = {0};
+    struct pqi_op op;
+    int code = pqi_tx_begin_start(&op, s, o, &here, err);
+    if (code != PQR_OK)
+        return code;
+    pqi_call_run(&op.call);
+    return pqi_tx_begin_end(&op, out, err);
+}
+
+/* ---- On the transaction's connection -------------------------------------------------------- */
+
+/* A call on the transaction's own connection. */
+static void init_here(struct pqi_op *op, struct pqr_tx *tx, struct pqi_conn *conn,
+                      int64_t deadline_ms, const char *name, const struct pqi_how *how)
+{
+    struct pqi_call *c = &op->call;
+    pqi_op_init(op, tx->session, deadline_ms > 0 ? deadline_ms : tx->deadline_ms, 2, name, how);
+    op->tx = tx;
     c->shard = tx->node->shard;
     c->node = tx->node;
     c->conn = conn;
@@ -146,17 +175,17 @@ static void init_call(struct pqi_call *c, struct pqr_tx *tx, struct pqi_conn *co
     c->keep = true;
     if (tx->until_ns < c->until_ns)
         c->until_ns = tx->until_ns;
-    c->state = PQI_CALL_RUN;
+    tx->busy = true;
 }
 
-/* Sends and drives a call that is on its connection already. */
-static int run_here(struct pqi_call *c, const struct pqi_stmt *stmts, int n, const char *doing)
+/* Sends, unless it is too late for that: from here on it is driven. */
+static void send_here(struct pqi_op *op, int n, const char *doing)
 {
-    c->stmts = stmts;
+    struct pqi_call *c = &op->call;
+    c->state = PQI_CALL_RUN;
     c->n = n;
     if (pqi_call_may_send(c, doing))
-        pqi_conn_send(c->conn, stmts, n);
-    return pqi_call_run(c);
+        pqi_conn_send(c->conn, c->stmts, n);
 }
 
 static int no_conn(const struct pqr_tx *tx, pqr_error *err)
@@ -164,6 +193,13 @@ static int no_conn(const struct pqr_tx *tx, pqr_error *err)
     return pqi_err(err, tx->lost ? PQR_E_ROLLED_BACK : PQR_E_CLOSED,
                    tx->lost ? "the transaction's connection was lost: nothing of it happened"
                             : "the router was closed, and the transaction with it");
+}
+
+static int is_busy(const struct pqr_tx *tx, pqr_error *err)
+{
+    return tx->busy ? pqi_err(err, PQR_E_USAGE,
+                              "the transaction has a call in flight: wait for it, then go on")
+                    : PQR_OK;
 }
 
 /* What a statement showed holds for the session from now on, however the transaction ends. Where it
@@ -186,59 +222,69 @@ static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
     c->err.retry = PQR_RETRY_SAFE;
 }
 
-static int exec_bound(struct pqr_tx *tx, struct pqi_conn *conn, const pqr_query *q,
-                      struct pqi_params *params, bool taints, pqr_result **res, pqr_error *err)
+int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
+                      const struct pqi_how *how, pqr_error *err)
 {
-    const struct pqi_stmt stmt = {.sql = q->sql,
-                                  .params = params,
-                                  .binary = q->binary_result != 0,
-                                  .sync = true,
-                                  .taints = taints};
-    struct pqi_call c;
-    init_call(&c, tx, conn, q->deadline_ms);
-    c.count = 1;
-    c.name = q->name;
-    int code = run_here(&c, &stmt, 1, "about to run a statement of its transaction");
+    struct pqi_conn *conn = tx->conn;
+    if (!conn)
+        return no_conn(tx, err);
+    if (is_busy(tx, err) != PQR_OK)
+        return PQR_E_USAGE;
+    init_here(op, tx, conn, q->deadline_ms, q->name, how);
+    int code = pqi_op_bind(op, 0, q, PQI_IN_TX, err);
+    if (code != PQR_OK) {
+        tx->busy = false;
+        op->call.conn = NULL;
+        pqi_op_free(op);
+        return code;
+    }
+    op->stmts[0].sync = true;
+    op->call.count = 1;
+    send_here(op, 1, "about to run a statement of its transaction");
+    return PQR_OK;
+}
+
+int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    struct pqr_tx *tx = op->tx;
+    struct pqi_conn *conn = c->conn;
+    tx->busy = false;
     bind_session(tx, conn);
     if (conn->state != PQI_IDLE) {
-        settle_loss(tx, &c);
+        settle_loss(tx, c);
         pqi_conn_back(tx->node, take_conn(tx));
-        c.conn = NULL;
-    } else if (code == PQR_OK && res) {
-        *res = pqi_result_new(pqi_conn_take(conn, 0), tx->node->target->name);
-        code = *res ? PQR_OK : pqi_err(&c.err, PQR_E_NOMEM, "no memory for a result");
+    } else if (c->err.code == PQR_OK && res) {
+        *res = pqi_result_new(pqi_call_take(c, 0), tx->node->target->name);
+        if (!*res)
+            pqi_err(&c->err, PQR_E_NOMEM, "no memory for a result");
     }
-    if (c.err.code == PQR_E_ROLLED_BACK)
-        c.err.retry = serialization_failure(tx->sqlstate) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
+    if (c->err.code == PQR_E_ROLLED_BACK)
+        c->err.retry = serialization_failure(tx->sqlstate) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
     if (tx->sqlstate[0] == '\0')
-        memcpy(tx->sqlstate, c.err.sqlstate, sizeof tx->sqlstate);
+        memcpy(tx->sqlstate, c->err.sqlstate, sizeof tx->sqlstate);
     if (err)
-        *err = c.err;
-    code = c.err.code;
-    c.conn = NULL; /* it stays the transaction's */
-    pqi_call_end(&c);
+        *err = c->err;
+    int code = c->err.code;
+    c->conn = NULL; /* it stays the transaction's */
+    pqi_op_free(op);
+    if (tx->ending)
+        pqi_tx_drop(tx);
     return code;
 }
 
 int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err)
 {
-    char why[256];
-    struct pqi_params *params = NULL;
-    struct pqi_conn *conn = tx->conn;
-    if (!conn)
-        return no_conn(tx, err);
-    int code = pqi_sql_check(q->sql, err);
+    static const struct pqi_how here = {0};
+    struct pqi_op op;
+    int code = pqi_tx_exec_start(&op, tx, q, &here, err);
     if (code != PQR_OK)
         return code;
-    enum pqi_verdict verdict = pqi_guard(q->sql, PQI_IN_TX, why, sizeof why);
-    if (verdict == PQI_REFUSE)
-        return pqi_err(err, PQR_E_USAGE, "%s", why);
-    code = pqi_params_bind(&params, q->params, q->nparams, false, err);
-    if (code == PQR_OK)
-        code = exec_bound(tx, conn, q, params, verdict == PQI_TAINT, res, err);
-    pqi_params_free(params);
-    return code;
+    pqi_call_run(&op.call);
+    return pqi_tx_exec_end(&op, res, err);
 }
+
+/* ---- Commit --------------------------------------------------------------------------------- */
 
 /* COMMIT of a failed block answers with the tag ROLLBACK and no error: what failed first is told. */
 static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
@@ -261,49 +307,89 @@ static bool committed(struct pqi_call *c)
     return a && a->state == PQI_ANSWER_OK && strcmp(pqi_answer_tag(a), "COMMIT") == 0;
 }
 
-int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
+int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how,
+                        pqr_error *err)
 {
-    const struct pqi_stmt stmts[] = {{.sql = "commit", .sync = true}, pqi_ask_position_stmt()};
-    struct pqr_session *s = tx->session;
+    struct pqi_call *c = &op->call;
+    if (is_busy(tx, err) != PQR_OK)
+        return PQR_E_USAGE;
     struct pqi_conn *conn = take_conn(tx);
     if (!conn) {
         int code = no_conn(tx, err);
         free_tx(tx);
         return code;
     }
-    struct pqi_call c;
-    init_call(&c, tx, conn, 0);
-    c.write = !tx->read_only;
-    c.effects = c.early = true; /* a read-only one sends notifications */
-    c.level = (enum pqr_level)tx->level;
-    c.keep = false;
-    c.position = 1;
-    int status = run_here(&c, stmts, 2, "about to COMMIT");
-    if (status == PQR_OK)
-        check_commit_tag(&c, tx);
-    else if (committed(&c))
-        pqi_err_none(&c.err);
-    pqi_count(s->db, transactions);
+    init_here(op, tx, conn, 0, NULL, how);
+    c->write = !tx->read_only;
+    c->effects = c->early = true; /* a read-only one sends notifications */
+    c->keep = false;
+    c->position = 1;
+    op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
+    op->stmts[1] = pqi_ask_position_stmt();
+    send_here(op, 2, "about to COMMIT");
+    return PQR_OK;
+}
+
+int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    if (c->err.code == PQR_OK)
+        check_commit_tag(c, op->tx);
+    else if (committed(c))
+        pqi_err_none(&c->err);
+    pqi_count(c->db, transactions);
     if (err)
-        *err = c.err;
-    int code = c.err.code;
-    pqi_call_end(&c);
-    free_tx(tx);
+        *err = c->err;
+    int code = c->err.code;
+    pqi_op_free(op);
+    free_tx(op->tx);
     return code;
+}
+
+int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err)
+{
+    static const struct pqi_how here = {0};
+    struct pqi_op op;
+    int code = pqi_tx_commit_start(&op, tx, &here, err);
+    if (code != PQR_OK)
+        return code;
+    pqi_call_run(&op.call);
+    return pqi_tx_commit_end(&op, err);
+}
+
+/* ---- Rollback ------------------------------------------------------------------------------- */
+
+bool pqi_tx_rollback_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how)
+{
+    tx->ending = tx->busy; /* a call is on its connection: that call's end ends both */
+    if (tx->busy)
+        return false;
+    struct pqi_conn *conn = take_conn(tx);
+    if (!conn) {
+        free_tx(tx);
+        return false;
+    }
+    init_here(op, tx, conn, ROLLBACK_MS, NULL, how);
+    op->call.keep = false;
+    op->stmts[0] = (struct pqi_stmt){.sql = "rollback", .sync = true};
+    send_here(op, 1, "about to roll back");
+    return true;
+}
+
+void pqi_tx_rollback_end(struct pqi_op *op)
+{
+    pqi_op_free(op);
+    free_tx(op->tx);
 }
 
 void pqi_tx_rollback(struct pqr_tx *tx)
 {
-    static const struct pqi_stmt rollback = {.sql = "rollback", .sync = true};
-    struct pqi_conn *conn = take_conn(tx);
-    if (conn) {
-        struct pqi_call c;
-        init_call(&c, tx, conn, ROLLBACK_MS);
-        c.keep = false;
-        run_here(&c, &rollback, 1, "about to roll back");
-        pqi_call_end(&c);
-    }
-    free_tx(tx);
+    static const struct pqi_how here = {0};
+    struct pqi_op op;
+    if (!pqi_tx_rollback_start(&op, tx, &here))
+        return;
+    pqi_call_run(&op.call);
+    pqi_tx_rollback_end(&op);
 }
 
 /* ---- Whole transactions, again and again ---------------------------------------------------- */
@@ -314,6 +400,13 @@ static bool worth_again(const pqr_error *e)
         return true;
     return (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK) &&
            serialization_failure(e->sqlstate);
+}
+
+int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns)
+{
+    int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
+    int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
+    return worth_again(e) && again < RERUNS_MAX && pause_until < until_ns ? pause_until : 0;
 }
 
 static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work,
@@ -343,9 +436,8 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
     for (int again = 0;; again++) {
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
         int code = transact_once(s, &left, work, arg, until, err);
-        int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
-        int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
-        if (code == PQR_OK || !worth_again(err) || again == RERUNS_MAX || pause_until >= until)
+        int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, again, until);
+        if (pause_until == 0)
             return code;
         pqi_count(s->db, retries);
         pqi_wait_fd(-1, 0, s->db->abort_flag, pause_until);

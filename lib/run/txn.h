@@ -2,6 +2,7 @@
 #ifndef PQI_TXN_H
 #define PQI_TXN_H
 
+#include "op.h"
 #include "session.h"
 
 struct pqr_tx {
@@ -12,12 +13,31 @@ struct pqr_tx {
     bool read_only;
     int32_t level;
     int32_t isolation;
-    int64_t deadline_ms; /* of each statement */
-    int64_t until_ns;    /* of the whole; PQI_FOREVER: none */
-    bool lost;           /* the connection went away: nothing of it happened */
-    char sqlstate[8];    /* of its first failure; "": none */
+    int64_t deadline_ms;   /* of each statement */
+    int64_t until_ns;      /* of the whole; PQI_FOREVER: none */
+    bool busy;             /* a call of it is in flight */
+    struct pqr_call *call; /* that call, if it was submitted to a loop */
+    bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */
+    struct pqi_work *work; /* whose run it is; NULL: nobody's */
+    bool lost;             /* the connection went away: nothing of it happened */
+    char sqlstate[8];      /* of its first failure; "": none */
 };
 
+int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_options *o,
+                       const struct pqi_how *how, pqr_error *err);
+int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err);
+int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
+                      const struct pqi_how *how, pqr_error *err);
+int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err);
+/* USAGE (a call is in flight): the transaction stands. Any other failure to start has freed it. */
+int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how,
+                        pqr_error *err);
+int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err);
+/* false: there was nothing left to roll back, and it is freed. */
+bool pqi_tx_rollback_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_how *how);
+void pqi_tx_rollback_end(struct pqi_op *op);
+
+/* The same, in this thread. */
 int pqi_tx_begin(struct pqr_session *s, const pqr_tx_options *o, struct pqr_tx **out,
                  pqr_error *err);
 int pqi_tx_exec(struct pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
@@ -25,6 +45,14 @@ int pqi_tx_commit(struct pqr_tx *tx, pqr_error *err);
 void pqi_tx_rollback(struct pqr_tx *tx);
 int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
                     pqr_error *err);
+
+/* When a transaction that ended with `e` may be run again as a whole, after so many times before;
+ * 0: it may not. */
+int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns);
+
+/* Ends one without a word: its connection is closed, and the server rolls back. No call of it is
+ * in flight. */
+void pqi_tx_drop(struct pqr_tx *tx);
 
 /* Drops what a session has left open: its connections are closed, and the server rolls back. */
 void pqi_tx_drop_all(struct pqr_session *s);

@@ -128,7 +128,9 @@ static const struct login_text login_texts[] = {
     {"28", PQI_TROUBLE_LOGIN, "login refused"},
     {"3D000", PQI_TROUBLE_LOGIN, "the database does not exist"},
     {"42501", PQI_TROUBLE_LOGIN, "the role may not connect to this database"},
-    {"53300", PQI_TROUBLE_FULL, "the server has no connection left (max_connections)"},
+    {"53300", PQI_TROUBLE_FULL,
+     "no connection is left: lower DB_CONNECTION_LIMIT, or raise max_connections (or the role's "
+     "limit)"},
     {"57P03", PQI_TROUBLE_NOT_NOW, "the server is starting up or shutting down"},
     {"", PQI_TROUBLE_LOST, "the server ended the login"},
 };
@@ -487,10 +489,8 @@ bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
     job->shared = true;
     begin_job(c, job);
     bool sent = !flush_before || PQsendFlushRequest(c->pg) == 1;
-    if (c->unclosed && sent) {
-        sent = close_prepared(c, c->unclosed);
-        c->unclosed = 0;
-    }
+    if (c->nunclosed > 0 && sent)
+        sent = close_prepared(c, c->unclosed[--c->nunclosed]);
     for (int i = 0; i < job->n && sent; i++)
         sent = send_statement(c, job, i);
     if (!sent) {
@@ -540,18 +540,29 @@ static bool stale(const PGresult *res)
             strcmp(function, "RevalidateCachedQuery") == 0);
 }
 
+/* With too many of them the connection is replaced. */
+static void keep_unclosed(struct pqi_conn *c, uint32_t name)
+{
+    if (c->nunclosed < (int)(sizeof c->unclosed / sizeof *c->unclosed))
+        c->unclosed[c->nunclosed++] = name;
+    else
+        c->tainted = true;
+}
+
 /* Where the segment is the caller's alone, it is the caller that repeats it, as a whole. */
 static bool repair(struct pqi_conn *c, const struct pqi_mark *m, const PGresult *res)
 {
     if (!m || m->kind != PQI_MARK_RUN || m->name == 0 || !stale(res))
         return false;
     if (strcmp(sqlstate_of(res), "26000") != 0)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
     pqi_prepared_forget(&c->prepared, m->name);
     struct pqi_job *job = m->call;
-    bool first = m->shared && job && !job->repaired;
-    if (first)
-        job->repaired = true;
+    if (!job)
+        return false;
+    bool first = m->shared && !job->repaired;
+    job->stale = !m->shared;
+    job->repaired |= first;
     return first;
 }
 
@@ -592,7 +603,7 @@ static void keep_books(struct pqi_conn *c, const struct pqi_mark *m, enum pqi_ev
     if (m->kind == PQI_MARK_PARSE)
         pqi_prepared_forget(&c->prepared, m->name);
     else if (m->kind == PQI_MARK_CLOSE && event == PQI_EVENT_SKIPPED)
-        c->unclosed = m->name;
+        keep_unclosed(c, m->name);
 }
 
 static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_event event,

@@ -53,7 +53,8 @@ struct pqi_job {
     int n;
     struct pqi_answer *answers; /* n of them, all zero at first */
     bool given;                 /* at least one Sync (or a statement alone) was given to libpq */
-    bool again;                 /* ended without having run, through no fault of its own */
+    bool again;    /* ended, and is to be run again: it was skipped for a neighbour's failure */
+    bool stale;    /* (where its Sync is its own) it failed for want of a prepared statement */
     bool repaired; /* it was so before, for want of a prepared statement: not another time */
 
     /* pg.c's own: */
@@ -116,7 +117,8 @@ struct pqi_conn {
     int cap;      /* room for answers */
     uint64_t ids; /* of jobs, given so far */
     struct pqi_prepared prepared;
-    uint32_t unclosed; /* a prepared statement that is still to be closed; 0: none */
+    uint32_t unclosed[8]; /* prepared statements that are still to be closed */
+    int nunclosed;
 };
 
 /* Begins to connect. Never blocks: a name is resolved elsewhere. A name's addresses are tried one

@@ -26,18 +26,24 @@ int64_t pqi_after_ms(int64_t now_ns, int64_t ms)
     return moment;
 }
 
+static _Atomic uint64_t chance;
+
+void pqi_chance_anew(void)
+{
+    atomic_store(&chance, 0);
+}
+
 /* SplitMix64 (Steele, Lea, Flood 2014) over a counter that starts at a random place. */
 uint64_t pqi_random(void)
 {
-    static _Atomic uint64_t state;
     uint64_t seed = 0;
-    if (atomic_load_explicit(&state, memory_order_relaxed) == 0) {
+    if (atomic_load_explicit(&chance, memory_order_relaxed) == 0) {
         if (getrandom(&seed, sizeof seed, GRND_NONBLOCK) != (ssize_t)sizeof seed)
             seed = (uint64_t)pqi_now_ns() ^ (uint64_t)getpid() << 32;
         uint64_t unset = 0;
-        atomic_compare_exchange_strong(&state, &unset, seed | 1);
+        atomic_compare_exchange_strong(&chance, &unset, seed | 1);
     }
-    uint64_t z = atomic_fetch_add_explicit(&state, UINT64_C(0x9E3779B97F4A7C15),
+    uint64_t z = atomic_fetch_add_explicit(&chance, UINT64_C(0x9E3779B97F4A7C15),
                                            memory_order_relaxed);
     z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
@@ -148,7 +154,7 @@ int pqi_flag_new(void)
 void pqi_flag_set(int fd)
 {
     uint64_t one = 1;
-    while (write(fd, &one, sizeof one) < 0 && errno == EINTR)
+    while (fd >= 0 && write(fd, &one, sizeof one) < 0 && errno == EINTR)
         ;
 }
 

@@ -19,6 +19,9 @@ int64_t pqi_after_ms(int64_t now_ns, int64_t ms);
 /* Uniformly random; for jitter and spreading, not for secrets. Thread-safe. */
 uint64_t pqi_random(void);
 
+/* After fork() a child would draw what its parent and siblings draw: not so after this. */
+void pqi_chance_anew(void);
+
 /* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `abort_fd` is readable (-1: none), or
  * the moment `until_ns`. Returns the events of `fd`, 0 for the others. EINTR is waited through. */
 short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns);
@@ -43,7 +46,7 @@ void pqi_waiter_reset(struct pqi_waiter *w);
 /* true: it was woken since the last wait; false: the moment came first. */
 bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns);
 
-/* A flag that can be polled: readable from the first set on. -1: none to be had. */
+/* A flag that can be polled: readable from the first set on. -1: none to be had, and accepted. */
 int pqi_flag_new(void);
 void pqi_flag_set(int fd);
 void pqi_flag_clear(int fd);

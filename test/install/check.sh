@@ -62,4 +62,4 @@ for kind in shared static; do
         echo "install: $kind $language: version $answer"
     done
 done
-LD_LIBRARY_PATH=$libdir "$prefix/bin/pqrouter" --help > /dev/null || fail "pqrouter --help failed"
+env -u LD_LIBRARY_PATH "$prefix/bin/pqrouter" --help > /dev/null || fail "pqrouter --help failed"

@@ -53,6 +53,12 @@ void live_fails(int wanted, int code, const pqr_error *err, const char *what, co
     _fail(file, line);
 }
 
+void says(const char *part)
+{
+    if (!strstr(live_error.message, part))
+        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
+}
+
 /* ---- Routers -------------------------------------------------------------------------------- */
 
 static bool names(const char *setting, const char *variable)
@@ -122,6 +128,21 @@ void run_write(pqr *db, const char *tenant, const char *sql)
     pqr_session *s = live_session(db, tenant);
     OK(pqr_write(s, PQR_QUERY(.sql = sql), NULL, &live_error));
     pqr_session_close(s);
+}
+
+int32_t backend(pqr_session *s)
+{
+    pqr_result *r;
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    int32_t pid = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+    return pid;
+}
+
+int close_router(void **state)
+{
+    pqr_close(*state, 1000);
+    return 0;
 }
 
 pqr_node_health health_of(pqr *db, const char *node)
@@ -218,4 +239,11 @@ long ask_number(const char *node, const char *format, ...)
     vsnprintf(sql, sizeof sql, format, args);
     va_end(args);
     return strtol(ask_text(node, sql), NULL, 10);
+}
+
+void make_parent_and_child(const char *node)
+{
+    ask(node, "create table parent(id bigint primary key)");
+    ask(node, "create table child(id bigserial primary key,"
+              " parent bigint references parent deferrable initially deferred)");
 }

@@ -62,8 +62,20 @@ void live_ok(int code, const pqr_error *err, const char *what, const char *file,
 void live_fails(int wanted, int code, const pqr_error *err, const char *what, const char *file,
                 int line);
 
+/* The last error's message has this in it. */
+void says(const char *part);
+
 /* A statement for its effect. */
 void run_write(pqr *db, const char *tenant, const char *sql);
+
+/* The server process behind the connection that a write of this session gets. */
+int32_t backend(pqr_session *s);
+
+/* Tables parent(id) and child(id, parent), whose reference is checked when committing. */
+void make_parent_and_child(const char *node);
+
+/* The end of a group of tests that share a router. */
+int close_router(void **state);
 
 /* Is this a sanitizer's build? Its loads are smaller; what is asserted is the same. */
 bool live_slow_build(void);

@@ -488,15 +488,6 @@ static void what_a_sequence_gave_others_is_not_told(void **state)
     pqr_session_close(s);
 }
 
-static int32_t backend(pqr_session *s)
-{
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t pid = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
-    return pid;
-}
-
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
 {
     (void)state;
@@ -727,16 +718,8 @@ static int prepare(void **state)
     ask(P, "create function set_read_write() returns void language plpgsql as $$ begin"
            " set transaction read write; end $$");
     ask(P, "insert into counter values (0)");
-    ask(P, "create table parent(id bigint primary key)");
-    ask(P,
-        "create table child(id bigserial primary key, parent bigint references parent deferrable initially deferred)");
+    make_parent_and_child(P);
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
-    return 0;
-}
-
-static int clean(void **state)
-{
-    pqr_close(*state, 1000);
     return 0;
 }
 
@@ -773,5 +756,5 @@ int main(void)
         cmocka_unit_test(a_lent_connection_can_do_what_the_router_does_not),
         cmocka_unit_test(statements_that_cannot_be_in_a_transaction_go_alone),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, close_router);
 }

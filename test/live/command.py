@@ -145,6 +145,10 @@ class WithoutServers(Case):
                  '--watch takes a number of seconds, such as 2.5, not "-1"'),
                 (["query", "acme", "select 1", "--deadline", "0"],
                  '--deadline takes a number of milliseconds, such as 500, not "0"'),
+                (["init", "--shard", "0"], "--shard and --control go with --sql"),
+                (["init", "--sql", "--shard", "x"], '--shard is a number from 0, not "x"'),
+                (["init", "--sql", "--shard", "0", "--control"],
+                 "--shard and --control are two databases: choose one"),
                 (["route"], "route takes TENANT: an argument is missing"),
                 (["route", "a", "b"], "route takes TENANT: an argument is too much"),
                 (["slot"], "slot takes TENANT…: an argument is missing"),
@@ -240,6 +244,14 @@ class TheConfiguration(Case):
         self.run_command("env", env={}, status=CONFIG)
         self.assertIn("pqrouter: no database configured", self.said)
 
+    def test_a_service_of_the_process_is_a_fault_unless_each_url_names_one(self):
+        env = {"DATABASE_PRIMARY_URL": self.URL, "PGSERVICE": "nope"}
+        self.run_command("env", env=env, status=CONFIG)
+        self.expect_said("PGSERVICE is set, and libpq would apply it to every server: unset it; a "
+                         "URL may name a service as its parameter")
+        env["DATABASE_PRIMARY_URL"] += "?service=mine"
+        self.run_command("env", env=env)
+
     def test_a_broken_url_never_shows_its_password(self):
         for url in (f"postgresql://app:{PLANTED}@h/d", f"host=h password={PLANTED}' dbname='d",
                     f"postgresql+psycopg2://app:{PLANTED}@h:x/d", f"jdbc:mysql://u:{PLANTED}@h/d",
@@ -285,8 +297,7 @@ class TheConfiguration(Case):
 
     def test_a_server_that_refuses_is_told_with_its_address_and_what_to_do(self):
         env = {"DATABASE_PRIMARY_URL": self.URL}
-        self.assertEqual({("error", "unreachable", "shard0/primary"),
-                          ("error", "no_primary", "shard0")}, self.findings(env=env))
+        self.assertEqual({("error", "unreachable", "shard0/primary")}, self.findings(env=env))
         self.run_command("query", "-", "select 1", "--deadline", "300", env=env, status=FAILED)
         self.assertRegex(self.said, r"^pqrouter: .*127\.0\.0\.1:1/app.*Connection refused.*\n"
                                     r"pqrouter: what to do: .*\n$")
@@ -324,6 +335,7 @@ class AFileOfVariables(Case):
         self.assertEqual(("file's", "file"), self.read("DB_APPLICATION_NAME=file's", env=env))
         self.assertEqual(("environment's", "environment"), self.read("X=1", env=env))
         self.assertEqual(("pqrouter", "default"), self.read("DB_APPLICATION_NAME=", env=env))
+        self.assertEqual(("pqrouter", "default"), self.read("unset DB_APPLICATION_NAME", env=env))
 
     def test_what_the_fleet_prints_is_understood_before_and_after_the_command(self):
         with tempfile.NamedTemporaryFile("w") as f:
@@ -336,6 +348,7 @@ class AFileOfVariables(Case):
     def test_what_it_cannot_read_is_told_by_its_line_and_never_by_its_value(self):
         for text, said in [(f"A=1\nexport PASS {PLANTED}\n", "2: not of the form NAME=value"),
                            (f"1A={PLANTED}\n", "1: not of the form NAME=value"),
+                           (f"unset {PLANTED}\n", "1: unset takes one name"),
                            (f"A='{PLANTED}\n", "1: a quote is not closed"),
                            (f"A='b' {PLANTED}\n", "1: there is more after the value")]:
             with tempfile.NamedTemporaryFile("w") as f:
@@ -369,6 +382,18 @@ class Stamping(Case):
                           "control is stamped already"], [s.partition(":")[0] for s in steps])
         self.assertEqual(set(), self.findings(env=env, status=OK))
 
+    def test_init_goes_on_and_tells_who_owns_no_slots(self):
+        env = databases("resumed")
+        self.run_command("init", env=env)
+        fleet.sql("shard1/primary", "drop schema pqrouter cascade", database="resumed")
+        step = self.run_command("init", env=env).splitlines()[1]
+        self.assertRegex(step, r"^shard1 is stamped: fleet fleet-\w+, map version 1$")
+        env = databases("grown")
+        one = {k: v for k, v in env.items() if not k.startswith("DATABASE_SHARD_1")}
+        self.run_command("init", env={**one, "DATABASE_SHARD_COUNT": "1"})
+        self.assertRegex(self.run_command("init", env=env).splitlines()[1],
+                         r"^shard1 is stamped: .*; it owns no slots until some are moved to it$")
+
     def test_init_writes_nothing_when_a_database_is_of_another_fleet(self):
         env = databases("foreign_stamp")
         alone = {"DATABASE_PRIMARY_URL": env["DATABASE_SHARD_1_URL"], "DATABASE_FLEET_ID": "other"}
@@ -385,8 +410,12 @@ class Stamping(Case):
         self.expect_said("set DATABASE_FLEET_ID: the stamps of one fleet must carry the same id")
         env["DATABASE_FLEET_ID"] = "o'hara"
         texts = self.run_json("init", "--sql", env=env)["sql"]
-        self.assertEqual("".join(texts), self.run_command("init", "--sql", env=env))
-        for node, text in zip(("shard0/primary", "shard1/primary", "control/primary"), texts):
+        self.assertEqual("", self.run_command("init", "--sql", env=env, status=USAGE))
+        self.expect_said("the SQL of each database is its own: choose one by --shard N or --control",
+                         "see pqrouter init --help")
+        for node, args, text in zip(("shard0/primary", "shard1/primary", "control/primary"),
+                                    (["--shard", "0"], ["--shard", "1"], ["--control"]), texts):
+            self.assertEqual(text, self.run_command("init", "--sql", *args, env=env))
             fleet.sql(node, text, database="by_sql")
         self.assertTrue(eventually(lambda: self.run_json("check", env=env)["ok"]))
 
@@ -403,6 +432,10 @@ class Stamping(Case):
                          r"\n decided by +\| a pin, in map version 2\n")
         self.assertEqual({"tenant": "acme", "shard": 1, "shard_before": 1, "rows_moved": False},
                          self.run_json("pin", "acme", "1", env=env))
+        self.assertEqual(2, self.run_json("route", "acme", env=env)["map_version"])
+        fleet.sql("shard1/primary", "delete from pqrouter.pin", database="pins")
+        self.run_command("pin", "acme", "1", env=env)
+        self.assertEqual(3, self.run_json("route", "acme", env=env)["map_version"])
         self.run_command("pin", "acme", "2", env=env, status=USAGE)
         self.expect_said("shard 2 is not configured: there are 2, from 0")
 
@@ -584,7 +617,20 @@ class Query(AStampedFleet):
         for sql, status in (("delete from note", FAILED), ("vacuum note", USAGE),
                             ("with x as (delete from note returning 1) select * from x", FAILED)):
             self.run_command("query", "acme", sql, status=status)
-            self.assertIn("pqrouter: what to do: run it with --write", self.said)
+            self.assertRegex(self.said, r"pqrouter: what to do: .*run it with --write, if it may")
+
+    def test_its_refusals_speak_of_the_command_and_both_forms_say_the_same(self):
+        slip = "mend it, if it is a slip; run it with --write, if it may change something"
+        for args, said, advice in ((["selec 1"], "selec is not a read", slip),
+                                   (["begin"], "BEGIN would", "use psql"),
+                                   (["--write", "set x = 1"], "SET would", "use psql"),
+                                   (["delete from note"], "cannot execute DELETE", "--write")):
+            error = self.run_json("query", "acme", *args,
+                                  status=FAILED if "delete" in args[0] else USAGE)["error"]
+            self.assertIn(said, error["message"])
+            self.assertIn(advice, error["advice"])
+            self.assertIn(f"what to do: {error['advice']}\n", self.said)
+            self.assertNotIn("pqr_", self.said + error["message"])
 
     def test_what_the_server_refuses_is_told_with_its_sqlstate(self):
         self.run_command("query", "acme", "--write", "insert into note values (7)")
@@ -597,6 +643,26 @@ class Query(AStampedFleet):
                          tuple(error[k] for k in ("code", "sqlstate", "node", "shard", "table",
                                                   "constraint", "retry")))
         self.run_command("query", "acme", "begin", status=USAGE)
+
+    def test_a_replica_that_cannot_be_measured_says_why(self):
+        def lag(node):
+            fleet.pause_replay(node)
+            fleet.sql("shard0/primary", "create temp table x ()")
+        with self.without(fleet.resume_replay, lag, "shard0/replica1"):
+            why = {n["node"]: n["why"] for n in self.run_json("topology")["nodes"]}
+            self.assertRegex(why["shard0/replica1"],
+                             r"^\d+ bytes behind, for longer than is remembered$")
+        with self.without(fleet.start, fleet.kill, "shard0/primary"):
+            self.run_command("query", "acme", "select 1", "--deadline", "1000", status=FAILED)
+            self.assertIn("shard0/replica1 is a replica: its lag is unknown while no primary answers",
+                          self.said)
+
+    def test_a_parameter_too_few_is_refused_and_nothing_is_in_doubt(self):
+        error = self.run_json("query", "acme", "--write", "insert into note values ($1, $2)",
+                              status=FAILED)["error"]
+        self.assertEqual(("SQL", "08P01", "never"),
+                         tuple(error[k] for k in ("code", "sqlstate", "retry")))
+        self.assertNotIn("may have happened", self.said)
 
     def test_a_deadline_ends_it(self):
         begun = time.monotonic()
@@ -612,6 +678,24 @@ class Query(AStampedFleet):
         env = {"DATABASE_PRIMARY_URL": databases("alone")["DATABASE_PRIMARY_URL"]}
         self.assertEqual("shard0/primary",
                          self.run_json("query", "-", "select 1", env=env)["source"])
+
+    def test_a_server_without_a_connection_left_is_told_as_that(self):
+        env = {k: v for k, v in databases("crowded").items() if "SHARD_" not in k}
+        fleet.sql("control/primary", "alter database crowded connection limit 0")
+        why = ("no connection is left: lower DB_CONNECTION_LIMIT, or raise max_connections "
+               "(or the role's limit)")
+        advice = ("see who holds them: select usename, application_name, count(*) from "
+                  "pg_stat_activity group by 1, 2")
+        for args in ([], ["--write"]):
+            error = self.run_json("query", "-", "select 1", "--deadline", "1500", *args, env=env,
+                                  status=FAILED)["error"]
+            self.assertIn(why, error["message"])
+            self.assertEqual(("53300", advice), (error["sqlstate"], error["advice"]))
+            self.assertIn(f"pqrouter: what to do: {advice}\n", self.said)
+        errors = [f for f in self.run_json("check", "--timeout", "1", env=env, status=FAILED)
+                  ["findings"] if f["level"] == "error"]
+        self.assertEqual([("unreachable", advice)], [(f["kind"], f["advice"]) for f in errors])
+        self.assertIn(why, errors[0]["text"])
 
     def test_a_wrong_password_is_told_as_that(self):
         env = fleet.env()
@@ -666,6 +750,13 @@ class Check(AStampedFleet):
         self.assertIn("SQLSTATE 28P01", self.run_command("check", env={**env, "PQR_LOG": "trace"},
                                                          status=FAILED))
         self.assertIn("shard1/replica1 is down", self.said)
+
+    def test_where_no_server_answers_nothing_is_said_of_a_failover(self):
+        wrong = f"app:{PLANTED_IN_URL}"
+        env = {k: with_login(v, wrong) if k.startswith("DATABASE_SHARD_1_") else v
+               for k, v in fleet.env().items()}
+        self.assertEqual({("error", "login", f"shard1/{n}")
+                          for n in ("primary", "replica1", "replica2")}, self.findings(env=env))
 
     def test_a_wrong_stamp_is_found(self):
         env = {**fleet.env(), "DATABASE_FLEET_ID": "another"}

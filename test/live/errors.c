@@ -10,12 +10,6 @@
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
 
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
-
 /* ---- What the server refuses ----------------------------------------------------------------- */
 
 static void a_unique_violation_names_constraint_and_table(void **state)
@@ -516,16 +510,8 @@ static void the_deadline_of_a_transaction_is_of_the_whole(void **state)
 static int prepare(void **state)
 {
     ask(P, "create table person(id bigserial primary key, email text not null unique)");
-    ask(P, "create table parent(id bigint primary key)");
-    ask(P, "create table child(id bigserial primary key,"
-           " parent bigint references parent deferrable initially deferred)");
+    make_parent_and_child(P);
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms", "DB_APPLICATION_NAME=errors");
-    return 0;
-}
-
-static int clean(void **state)
-{
-    pqr_close(*state, 1000);
     return 0;
 }
 
@@ -561,5 +547,5 @@ int main(void)
         cmocka_unit_test(nothing_is_sent_once_the_deadline_has_passed),
         cmocka_unit_test(the_deadline_of_a_transaction_is_of_the_whole),
     };
-    return cmocka_run_group_tests(tests, prepare, clean);
+    return cmocka_run_group_tests(tests, prepare, close_router);
 }

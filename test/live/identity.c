@@ -9,12 +9,6 @@
 #define P0 "shard0/primary"
 #define P1 "shard1/primary"
 
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
-
 /* A tenant that the first map puts on that shard. */
 static const char *tenant_of(int shard)
 {

@@ -3,6 +3,7 @@
 #include "live.h"
 #include "names.h"
 
+#include <dirent.h>
 #include <libpq-fe.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -14,12 +15,6 @@
 
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
-
-static void says(const char *part)
-{
-    if (!strstr(live_error.message, part))
-        fail_msg("\"%s\" does not say \"%s\"", live_error.message, part);
-}
 
 static long connections_of(const char *name)
 {
@@ -259,15 +254,10 @@ static void after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_
     (void)state;
     pqr *db = READY_ROUTER("DB_APPLICATION_NAME=forker");
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t before = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t before = backend(s);
     assert_int_equal(in_child(read_once, db), -PQR_E_FORKED);
     assert_int_equal(in_child(read_and_close, db), -PQR_E_FORKED);
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    assert_int_equal(pqr_int32(r, 0, 0), before); /* the very same connection */
-    pqr_result_free(r);
+    assert_int_equal(backend(s), before); /* the very same connection */
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -320,6 +310,113 @@ static void a_child_cannot_end_its_parents_transaction(void **state)
     assert_int_equal(ask_number(P, "select count(*) from life where body = 'parent'"), 1);
     pqr_session_close(s);
     pqr_close(db, 0);
+}
+
+static int descriptors_now(void)
+{
+    int n = 0;
+    DIR *d = opendir("/proc/self/fd");
+    while (readdir(d))
+        n++;
+    closedir(d);
+    return n;
+}
+
+static void opening_takes_no_descriptor_that_children_would_share(void **state)
+{
+    (void)state;
+    int before = descriptors_now();
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    assert_int_equal(descriptors_now(), before);
+    OK(pqr_ready(db, 10000, &live_error));
+    assert_true(descriptors_now() > before);
+    pqr_close(db, 0);
+    EVENTUALLY(5000, descriptors_now() == before);
+}
+
+/* Two processes that take turns by a byte. */
+struct turns {
+    int to_first[2], to_second[2];
+};
+
+static void give_turn(const int pipe[2])
+{
+    assert_int_equal(write(pipe[1], "x", 1), 1);
+}
+
+static void wait_turn(const int pipe[2])
+{
+    char byte;
+    assert_int_equal(read(pipe[0], &byte, 1), 1);
+}
+
+/* Uses the router, and closes it while the other one has a call under way. */
+static int first_child(pqr *db, const struct turns *t)
+{
+    int code = read_once(db);
+    give_turn(t->to_second);
+    wait_turn(t->to_first);
+    pqr_close(db, 0);
+    give_turn(t->to_second);
+    return code;
+}
+
+static void *close_first(void *arg)
+{
+    const struct turns *t = arg;
+    live_sleep_ms(100); /* the slow call is under way */
+    give_turn(t->to_first);
+    wait_turn(t->to_second); /* closed there */
+    return NULL;
+}
+
+static int second_child(pqr *db, const struct turns *t)
+{
+    pqr_error err;
+    pqr_session *s;
+    pthread_t closer;
+    wait_turn(t->to_second);
+    int code = pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &s, &err);
+    pthread_create(&closer, NULL, close_first, (void *)(uintptr_t)t);
+    if (code == PQR_OK)
+        code = pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(0.5)"), NULL, &err);
+    pthread_join(closer, NULL);
+    for (int i = 0; i < 20 && code == PQR_OK; i++)
+        code = i % 2 ? pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &err)
+                     : pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &err);
+    if (code == PQR_OK)
+        code = pqr_ready(db, 5000, &err);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    return -code;
+}
+
+static void children_of_an_unused_router_do_not_disturb_each_other(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it cannot follow threads that are started in a child */
+#endif
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    struct turns t;
+    int status[2];
+    assert_int_equal(pipe(t.to_first) | pipe(t.to_second), 0);
+    pid_t first = fork();
+    if (first == 0)
+        _exit(first_child(db, &t));
+    pid_t second = fork();
+    if (second == 0)
+        _exit(second_child(db, &t));
+    assert_int_equal(waitpid(first, &status[0], 0), first);
+    assert_int_equal(waitpid(second, &status[1], 0), second);
+    assert_int_equal(status[0], 0);
+    assert_int_equal(status[1], 0);
+    assert_int_equal(read_once(db), 0); /* and the parent, which had not used it either */
+    pqr_close(db, 0);
+    for (int i = 0; i < 2; i++) {
+        close(t.to_first[i]);
+        close(t.to_second[i]);
+    }
 }
 
 /* ---- Closing --------------------------------------------------------------------------------- */
@@ -434,6 +531,50 @@ static void closing_waits_for_open_transactions(void **state)
     assert_int_equal(ask_number(P, "select count(*) from life where body = 'drained'"), 1);
 }
 
+static void no_setting(void *arg, const char *name, const char *value, const char *source)
+{
+    (void)arg, (void)name, (void)value, (void)source;
+}
+
+/* Looks until there is nothing to see any more. NULL: something else came than OK and CLOSED. */
+static void *look_on(void *arg)
+{
+    pqr *db = arg;
+    for (;;) {
+        pqr_node_health h[2];
+        pqr_stats stats;
+        int ready = pqr_ready(db, 1000, &live_error);
+        int settings = pqr_settings(db, no_setting, NULL, &live_error);
+        int counted = pqr_stats_get(db, &stats, sizeof stats);
+        int nodes = pqr_health(db, h, 2, sizeof *h);
+        if (nodes == PQR_E_CLOSED)
+            return arg;
+        if (nodes != 2 || (ready && ready != PQR_E_CLOSED) ||
+            (settings && settings != PQR_E_CLOSED) || (counted && counted != PQR_E_CLOSED))
+            return NULL;
+    }
+}
+
+static void who_looks_while_it_closes_is_told_that_it_is_closed(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 10; i++) {
+        pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+        pqr_session *s = live_session(db, "acme"); /* the handle lives as long */
+        pthread_t t[4];
+        for (int j = 0; j < 4; j++)
+            pthread_create(&t[j], NULL, look_on, db);
+        live_sleep_ms(20);
+        pqr_close(db, 1000);
+        for (int j = 0; j < 4; j++) {
+            void *right;
+            pthread_join(t[j], &right);
+            assert_non_null(right);
+        }
+        pqr_session_close(s);
+    }
+}
+
 /* ---- Settings -------------------------------------------------------------------------------- */
 
 static void idle_connections_are_closed_after_their_time(void **state)
@@ -450,13 +591,10 @@ static void idle_connections_are_closed_after_their_time(void **state)
     pqr_close(patient, 0);
 }
 
-static int32_t backend(pqr *db)
+static int32_t backend_of(pqr *db)
 {
     pqr_session *s = live_session(db, "acme");
-    pqr_result *r;
-    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-    int32_t pid = pqr_int32(r, 0, 0);
-    pqr_result_free(r);
+    int32_t pid = backend(s);
     pqr_session_close(s);
     return pid;
 }
@@ -465,9 +603,9 @@ static void connections_are_retired_by_age(void **state)
 {
     (void)state;
     pqr *young = READY_ROUTER("DB_MAX_LIFETIME=1s"), *old = READY_ROUTER("DB_MAX_LIFETIME=60s");
-    int32_t first_young = backend(young), first_old = backend(old);
-    EVENTUALLY(5000, backend(young) != first_young);
-    assert_int_equal(backend(old), first_old);
+    int32_t first_young = backend_of(young), first_old = backend_of(old);
+    EVENTUALLY(5000, backend_of(young) != first_young);
+    assert_int_equal(backend_of(old), first_old);
     pqr_close(young, 0);
     pqr_close(old, 0);
 }
@@ -616,10 +754,13 @@ int main(void)
             after_a_fork_a_used_router_is_refused_in_the_child_and_lives_in_the_parent),
         cmocka_unit_test(a_child_may_open_a_router_of_its_own),
         cmocka_unit_test(a_child_cannot_end_its_parents_transaction),
+        cmocka_unit_test(opening_takes_no_descriptor_that_children_would_share),
+        cmocka_unit_test(children_of_an_unused_router_do_not_disturb_each_other),
         cmocka_unit_test(closing_lets_calls_in_flight_end),
         cmocka_unit_test(closing_cuts_off_what_takes_too_long_honestly),
         cmocka_unit_test(after_closing_everything_answers_closed),
         cmocka_unit_test(closing_waits_for_open_transactions),
+        cmocka_unit_test(who_looks_while_it_closes_is_told_that_it_is_closed),
         cmocka_unit_test(idle_connections_are_closed_after_their_time),
         cmocka_unit_test(connections_are_retired_by_age),
         cmocka_unit_test(slow_statements_are_told),

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define P "shard0/primary"
 #define R1 "shard0/replica1"
@@ -53,6 +55,37 @@ static void a_thousand_sessions_are_dealt_evenly_over_the_replicas(void **state)
     assert_int_equal(t.at[0], 0);
     assert_in_range(t.at[1], 460, 564);
     assert_in_range(t.at[2], 460, 564);
+}
+
+/* Workers that are forked after opening, at the same moment, and live for a read each: 20 that all
+ * begin at the same replica are no coincidence. One after the other, so that none falls back. */
+static void processes_forked_from_an_opened_router_are_dealt_too(void **state)
+{
+    (void)state;
+#ifdef __SANITIZE_THREAD__
+    skip(); /* it cannot follow threads that are started in a child */
+#endif
+    pqr_close(READY_ROUTER(QUICK), 0); /* chance has begun in the parent */
+    pqr *db = ROUTER(QUICK);
+    int at[3] = {0}, turn[2];
+    char byte = 0;
+    assert_int_equal(pipe(turn), 0);
+    for (int i = 0; i < 20; i++)
+        if (fork() == 0)
+            _exit(read(turn[0], &byte, 1) == 1 ? index_of(served_by(db, "acme", 0)) : 9);
+    for (int i = 0; i < 20; i++) {
+        int status;
+        assert_int_equal(write(turn[1], &byte, 1), 1);
+        assert_true(wait(&status) > 0);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) < 3);
+        at[WEXITSTATUS(status)]++;
+    }
+    print_message("%d on the primary, %d and %d on the replicas\n", at[0], at[1], at[2]);
+    assert_true(at[1] > 0);
+    assert_true(at[2] > 0);
+    pqr_close(db, 0);
+    close(turn[0]);
+    close(turn[1]);
 }
 
 static void a_session_stays_on_its_replica(void **state)
@@ -468,6 +501,60 @@ static void a_read_that_writes_fails_on_every_node(void **state)
     }
 }
 
+/* ---- Full replicas --------------------------------------------------------------------------- */
+
+/* A read-only transaction, which holds a connection; on which node. */
+static pqr_tx *hold(pqr_session *s, int *node)
+{
+    pqr_tx *tx;
+    pqr_result *r;
+    OK(pqr_begin(s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_ANY), &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), &r, &live_error));
+    *node = index_of(pqr_source(r));
+    pqr_result_free(r);
+    return tx;
+}
+
+/* Two connections to each server, beside the monitor's. */
+static void a_replica_without_a_free_connection_is_passed_over(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_CONNECTION_LIMIT=3", "DB_LANES=0", "DB_POOL_TIMEOUT=500ms");
+    EVENTUALLY(5000, serves_reads(db, R1) && serves_reads(db, R2));
+    pqr_session *s = live_session(db, "acme"), *stays = live_session(db, "acme");
+    const pqr_query *one = PQR_QUERY(.sql = "select 1");
+    const pqr_query *any = PQR_QUERY(.sql = "select 1", .level = PQR_LEVEL_ANY);
+    pqr_result *r;
+    pqr_tx *tx[4];
+    int node[4];
+    OK(pqr_read(stays, one, &r, &live_error));
+    int full = index_of(pqr_source(r)), other = 3 - full;
+    pqr_result_free(r);
+    for (int i = 0; i < 4; i++)
+        tx[i] = hold(s, &node[i]);
+    FAILS(PQR_E_POOL_TIMEOUT, pqr_read(s, any, NULL, &live_error)); /* all are held: it waits */
+    for (int i = 0; i < 4; i++)
+        if (node[i] == other)
+            pqr_rollback(tx[i]);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(index_of(served_by(db, "acme", PQR_LEVEL_ANY)), other);
+        assert_int_equal(index_of(served_by(db, "acme", PQR_LEVEL_SESSION)), other);
+    }
+    FAILS(PQR_E_POOL_TIMEOUT,
+          pqr_read(stays, one, NULL, &live_error)); /* it does not go elsewhere */
+    for (int i = 0; i < 4; i++)
+        if (node[i] == full)
+            pqr_rollback(tx[i]);
+    int at_full = 0;
+    for (int i = 0; i < 6; i++)
+        at_full += index_of(served_by(db, "acme", PQR_LEVEL_ANY)) == full;
+    assert_int_equal(at_full, 3); /* the deal goes on */
+    OK(pqr_read(stays, one, NULL, &live_error));
+    pqr_session_close(stays);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 /* ---- Lag ------------------------------------------------------------------------------------ */
 
 static void write_a_bit(void)
@@ -500,7 +587,8 @@ static void a_replica_that_lags_by_bytes_is_left_out(void **state)
     pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=100000");
     fleet("pause-replay " R2);
     ask(P, "insert into note(body) select 0 from generate_series(1, 5000)");
-    EVENTUALLY(5000, !serves_reads(db, R2));
+    /* The other one, too, is behind for as long as it takes to replay that. */
+    EVENTUALLY(5000, !serves_reads(db, R2) && serves_reads(db, R1));
     assert_true(health_of(db, R2).lag_bytes > 100000);
     assert_string_equal(served_by(db, "acme", PQR_LEVEL_ANY), R1);
     fleet("resume-replay " R2);
@@ -669,12 +757,6 @@ static int open_router(void **state)
     return 0;
 }
 
-static int close_router(void **state)
-{
-    pqr_close(*state, 1000);
-    return 0;
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +779,7 @@ int main(void)
         cmocka_unit_test(what_a_lent_connection_showed_a_session_sees_still),
         cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
+        cmocka_unit_test(a_replica_without_a_free_connection_is_passed_over),
         cmocka_unit_test(a_replica_with_replay_paused_is_left_out_and_comes_back),
         cmocka_unit_test(a_replica_that_lags_by_bytes_is_left_out),
         cmocka_unit_test(a_replica_whose_receiver_is_cut_ages_out_and_comes_back),
@@ -708,5 +791,10 @@ int main(void)
         cmocka_unit_test(calls_that_wait_for_a_frozen_replica_are_served_elsewhere),
         cmocka_unit_test(sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns),
     };
-    return cmocka_run_group_tests(tests, open_router, close_router);
+    /* First, since chance is one a process: routers of this one would draw between the forks. */
+    const struct CMUnitTest forks[] = {
+        cmocka_unit_test(processes_forked_from_an_opened_router_are_dealt_too),
+    };
+    return cmocka_run_group_tests(forks, NULL, NULL) |
+           cmocka_run_group_tests(tests, open_router, close_router);
 }

@@ -45,6 +45,7 @@ static const struct {
     CODE(TYPE, NEVER),
     CODE(MAP, NEVER),
     CODE(BUG, UNKNOWN),
+    CODE(CANCELLED, SAFE),
 #undef CODE
 };
 

@@ -135,7 +135,7 @@ static const struct row {
     {"alone, and a lock", "55P03", ERROR, ALONE, U, KEEP, rb, x, SQL, UNKNOWN},
     {"alone, and a unique violation", "23505", ERROR, ALONE, P, KEEP, x, x, SQL, SQL},
 
-    {"protocol violation", "08P01", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
+    {"a wrong number of parameters", "08P01", ERROR, SENT, P, KEEP, x, x, SQL, SQL},
     {"protocol violation", "08P01", FATAL, SENT, U, DROP, rr, x, LOST, UNKNOWN},
     {"internal error", "XX000", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},
     {"data corrupted", "XX001", ERROR, SENT, U, DROP, rr, x, SQL, UNKNOWN},

@@ -1,90 +1,35 @@
-/* Environments, and the configuration or the faults that come out of them. */
-#include "../../lib/plan/options.h"
+/* Environments, and the options, faults and warnings that come out of them. Databases have a file of
+ * their own. */
+#include "../lib/configs.h"
+
 #include "../../lib/base/mem.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
 
 /* ---- Words ----------------------------------------------------------------------------------- */
-
-#define ENV(...) ((const char *const[]){__VA_ARGS__, NULL})
-#define ONE "DATABASE_URL=postgresql://ann:pw@h/app" /* enough to run */
-
-static struct pqi_options *load_good(const char *const *env)
-{
-    struct pqi_options *o = NULL;
-    char *faults = NULL;
-    pqr_error err;
-    int rc = pqi_options_load(&o, env, &faults, &err);
-    if (rc != PQR_OK)
-        print_error("%s\n", faults);
-    assert_int_equal(rc, PQR_OK);
-    assert_int_equal(err.code, PQR_OK);
-    assert_null(faults);
-    return o;
-}
-
-/* All faults, one a line; the caller frees. */
-static char *load_bad(const char *const *env)
-{
-    struct pqi_options *o = NULL;
-    char *faults = NULL;
-    pqr_error err;
-    assert_int_equal(pqi_options_load(&o, env, &faults, &err), PQR_E_CONFIG);
-    assert_int_equal(err.code, PQR_E_CONFIG);
-    assert_null(o);
-    assert_non_null(faults);
-    return faults;
-}
-
-static void assert_faults(const char *const *env, const char *expected)
-{
-    char *faults = load_bad(env);
-    assert_string_equal(faults, expected);
-    pqi_mem_free(faults);
-}
-
-/* With ONE, so that the setting under test is the only fault. */
-static void assert_fault(const char *setting, const char *expected)
-{
-    assert_faults(ENV(ONE, setting), expected);
-}
-
-static void assert_warnings(const char *const *env, const char *expected)
-{
-    struct pqi_options *o = load_good(env);
-    char all[2000] = "";
-    for (int i = 0; i < o->nwarnings; i++)
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i > 0 ? "\n" : "",
-                 o->warnings[i]);
-    assert_string_equal(all, expected);
-    pqi_options_free(o);
-}
 
 static void assert_no_warnings(const char *const *env)
 {
     assert_warnings(env, "");
 }
 
-/* A file of this content; unlink it. */
-static void write_file(char path[32], const void *content, size_t len)
+/* The next text of a list like "a|b|c"; false: there is none. `rest` is where the list goes on. */
+static bool next_of(const char **rest, char *one, size_t size)
 {
-    strcpy(path, "/tmp/options.XXXXXX");
-    int fd = mkstemp(path);
-    assert_true(fd >= 0);
-    assert_int_equal(write(fd, content, len), (ssize_t)len);
-    close(fd);
+    if (!**rest)
+        return false;
+    size_t len = strcspn(*rest, "|");
+    assert_true(len < size);
+    memcpy(one, *rest, len);
+    one[len] = '\0';
+    *rest += len + ((*rest)[len] == '|');
+    return true;
 }
 
 /* ---- Defaults and values --------------------------------------------------------------------- */
 
-static void one_url_is_enough_and_the_rest_has_defaults(void **state)
+static void one_url_is_enough(void **state)
 {
     (void)state;
     struct pqi_options *o = load_good(ENV(ONE));
@@ -94,61 +39,48 @@ static void one_url_is_enough_and_the_rest_has_defaults(void **state)
     assert_int_equal(o->shards[0].n, 1);
     assert_string_equal(o->shards[0].targets[0].name, "shard0/primary");
     assert_string_equal(o->shards[0].targets[0].variable, "DATABASE_URL");
-    assert_int_equal(o->connection_limit, 20);
-    assert_int_equal(o->pool_timeout_ms, 10000);
-    assert_int_equal(o->pool_queue_limit, 1000);
-    assert_int_equal(o->connect_timeout_ms, 10000);
-    assert_int_equal(o->socket_timeout_ms, 30000);
-    assert_int_equal(o->statement_timeout_ms, 0);
-    assert_int_equal(o->idle_timeout_ms, 30000);
-    assert_int_equal(o->max_lifetime_ms, 3600000);
-    assert_int_equal(o->health_interval_ms, 1000);
-    assert_null(o->fleet_id);
-    assert_int_equal(o->max_connections, 0);
-    assert_non_null(o->application_name);
-    assert_true(*o->application_name);
-    assert_int_equal(o->read_preference, PQI_PREFER_REPLICA_PREFERRED);
-    assert_int_equal(o->max_replica_lag_ms, 5000);
-    assert_int_equal(o->max_replica_lag_bytes, 16777216);
-    assert_int_equal(o->slow_query_ms, 1000);
-    assert_int_equal(o->log_level, PQR_LOG_OFF);
-    assert_int_equal(o->log_format, PQI_LOG_TEXT);
-    assert_false(o->strict_env);
     assert_int_equal(o->nwarnings, 0);
-    pqi_options_free(o);
 }
 
-static void every_value_gets_to_its_field(void **state)
+/* field, what it is by default, a setting, what it is by that */
+/* clang-format off */
+#define NUMBERS(X) \
+    X(connection_limit, 20, "DB_CONNECTION_LIMIT=7", 7) \
+    X(pool_timeout_ms, 10000, "DB_POOL_TIMEOUT=1.5", 1500) \
+    X(pool_queue_limit, 1000, "DB_POOL_QUEUE_LIMIT=0", 0) \
+    X(connect_timeout_ms, 10000, "DB_CONNECT_TIMEOUT=50ms", 50) \
+    X(socket_timeout_ms, 30000, "DB_SOCKET_TIMEOUT=24h", 86400000) \
+    X(statement_timeout_ms, 0, "DB_STATEMENT_TIMEOUT=1ms", 1) \
+    X(idle_timeout_ms, 30000, "DB_IDLE_TIMEOUT=0", 0) \
+    X(max_lifetime_ms, 3600000, "DB_MAX_LIFETIME=2h", 7200000) \
+    X(health_interval_ms, 1000, "DB_HEALTH_INTERVAL=5m", 300000) \
+    X(max_connections, 0, "DB_MAX_CONNECTIONS=300", 300) \
+    X(read_preference, PQI_PREFER_REPLICA_PREFERRED, "DB_READ_PREFERENCE=Primary", \
+      PQI_PREFER_PRIMARY) \
+    X(max_replica_lag_ms, 5000, "DB_MAX_REPLICA_LAG=0", 0) \
+    X(max_replica_lag_bytes, 16777216, "DB_MAX_REPLICA_LAG_BYTES=1099511627776", 1099511627776) \
+    X(slow_query_ms, 1000, "DB_SLOW_QUERY=0", 0) \
+    X(log_level, PQR_LOG_OFF, "PQR_LOG=WARN", PQR_LOG_WARN) \
+    X(log_format, PQI_LOG_TEXT, "PQR_LOG_FORMAT=json", PQI_LOG_JSON) \
+    X(strict_env, false, "PQR_STRICT_ENV=on", true)
+/* clang-format on */
+
+static void every_option_has_its_default_and_its_field(void **state)
 {
     (void)state;
-    struct pqi_options *o = load_good(
-        ENV(ONE, "DB_CONNECTION_LIMIT=7", "DB_POOL_TIMEOUT=1.5", "DB_POOL_QUEUE_LIMIT=0",
-            "DB_CONNECT_TIMEOUT=50ms", "DB_SOCKET_TIMEOUT=24h", "DB_STATEMENT_TIMEOUT=1ms",
-            "DB_IDLE_TIMEOUT=0", "DB_MAX_LIFETIME=2h", "DB_HEALTH_INTERVAL=5m",
-            "DATABASE_FLEET_ID=fl\xc3\xa9\xc3\xa9t", "DB_MAX_CONNECTIONS=300",
-            "DB_APPLICATION_NAME=shop", "DB_READ_PREFERENCE=Primary", "DB_MAX_REPLICA_LAG=0",
-            "DB_MAX_REPLICA_LAG_BYTES=1099511627776", "DB_SLOW_QUERY=0", "PQR_LOG=WARN",
-            "PQR_LOG_FORMAT=json", "PQR_STRICT_ENV=on"));
-    assert_int_equal(o->connection_limit, 7);
-    assert_int_equal(o->pool_timeout_ms, 1500);
-    assert_int_equal(o->pool_queue_limit, 0);
-    assert_int_equal(o->connect_timeout_ms, 50);
-    assert_int_equal(o->socket_timeout_ms, 86400000);
-    assert_int_equal(o->statement_timeout_ms, 1);
-    assert_int_equal(o->idle_timeout_ms, 0);
-    assert_int_equal(o->max_lifetime_ms, 7200000);
-    assert_int_equal(o->health_interval_ms, 300000);
+#define SETTING(field, by_default, setting, value) setting,
+#define DEFAULT(field, by_default, setting, value) assert_int_equal(o->field, by_default);
+#define VALUE(field, by_default, setting, value) assert_int_equal(o->field, value);
+    struct pqi_options *o = load_good(ENV(ONE));
+    NUMBERS(DEFAULT)
+    assert_null(o->fleet_id);
+    assert_non_null(o->application_name);
+    assert_true(*o->application_name);
+    o = load_good(ENV(NUMBERS(SETTING) ONE, "DATABASE_FLEET_ID=fl\xc3\xa9\xc3\xa9t",
+                      "DB_APPLICATION_NAME=shop"));
+    NUMBERS(VALUE)
     assert_string_equal(o->fleet_id, "fl\xc3\xa9\xc3\xa9t");
-    assert_int_equal(o->max_connections, 300);
     assert_string_equal(o->application_name, "shop");
-    assert_int_equal(o->read_preference, PQI_PREFER_PRIMARY);
-    assert_int_equal(o->max_replica_lag_ms, 0);
-    assert_int_equal(o->max_replica_lag_bytes, 1099511627776);
-    assert_int_equal(o->slow_query_ms, 0);
-    assert_int_equal(o->log_level, PQR_LOG_WARN);
-    assert_int_equal(o->log_format, PQI_LOG_JSON);
-    assert_true(o->strict_env);
-    pqi_options_free(o);
 }
 
 static void durations_are_seconds_or_have_a_unit(void **state)
@@ -169,44 +101,23 @@ static void durations_are_seconds_or_have_a_unit(void **state)
         snprintf(setting, sizeof setting, "DB_STATEMENT_TIMEOUT=%s", cases[i].text);
         struct pqi_options *o = load_good(ENV(ONE, "DB_SOCKET_TIMEOUT=24h", setting));
         assert_int_equal(o->statement_timeout_ms, cases[i].ms);
-        pqi_options_free(o);
     }
 }
 
 static void what_is_no_duration_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"-1",
-                                      "+1",
-                                      "5x",
-                                      "5 s",
-                                      "5S",
-                                      ".5",
-                                      "5.",
-                                      "5..5",
-                                      "1e3",
-                                      "0x5",
-                                      "1,5",
-                                      "ms",
-                                      "five",
-                                      "1h1m",
-                                      "24.1h",
-                                      "86401",
-                                      "5.s",
-                                      "0.5.",
-                                      "99999999999999999999",
-                                      "9223372036854775807h",
-                                      "inf",
-                                      "nowait",
-                                      "5ms5",
-                                      "1\xc2\xa0"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    static const char bad[] =
+        "-1|+1|5x|5 s|5S|.5|5.|5..5|1e3|0x5|1,5|ms|five|1h1m|24.1h|86401|5.s|0.5.|"
+        "99999999999999999999|9223372036854775807h|inf|nowait|5ms5|1\xc2\xa0";
+    const char *rest = bad;
+    for (char one[48]; next_of(&rest, one, sizeof one);) {
         char setting[80], fault[200];
-        snprintf(setting, sizeof setting, "DB_STATEMENT_TIMEOUT=%s", bad[i]);
+        snprintf(setting, sizeof setting, "DB_STATEMENT_TIMEOUT=%s", one);
         snprintf(fault, sizeof fault,
                  "DB_STATEMENT_TIMEOUT: \"%s\" is not a duration from 1ms to 24h (write 5, 0.5, "
                  "250ms, 2m)",
-                 bad[i]);
+                 one);
         assert_fault(setting, fault);
     }
 }
@@ -214,26 +125,15 @@ static void what_is_no_duration_is_refused(void **state)
 static void what_is_no_whole_number_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"0",
-                                      "10001",
-                                      "-1",
-                                      "+5",
-                                      "5.0",
-                                      "0x10",
-                                      "1e2",
-                                      "five",
-                                      "5 5",
-                                      "1_000",
-                                      "1,000",
-                                      "5;",
-                                      "\xd9\xa5",
-                                      "18446744073709551621",
-                                      "99999999999999999999999"};
-    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+    static const char bad[] =
+        "0|10001|-1|+5|5.0|0x10|1e2|five|5 5|1_000|1,000|5;|\xd9\xa5|18446744073709551621|"
+        "99999999999999999999999";
+    const char *rest = bad;
+    for (char one[48]; next_of(&rest, one, sizeof one);) {
         char setting[80], fault[200];
-        snprintf(setting, sizeof setting, "DB_CONNECTION_LIMIT=%s", bad[i]);
+        snprintf(setting, sizeof setting, "DB_CONNECTION_LIMIT=%s", one);
         snprintf(fault, sizeof fault,
-                 "DB_CONNECTION_LIMIT: \"%s\" is not a whole number from 1 to 10000", bad[i]);
+                 "DB_CONNECTION_LIMIT: \"%s\" is not a whole number from 1 to 10000", one);
         assert_fault(setting, fault);
     }
 }
@@ -247,10 +147,8 @@ static void zero_means_what_the_option_says(void **state)
     assert_int_equal(o->socket_timeout_ms, INT64_MAX);
     assert_int_equal(o->pool_timeout_ms, 0);
     assert_int_equal(o->nwarnings, 0);
-    pqi_options_free(o);
     o = load_good(ENV(ONE, "DB_POOL_TIMEOUT=0"));
     assert_int_equal(o->pool_timeout_ms, INT64_MAX);
-    pqi_options_free(o);
     assert_warnings(ENV(ONE, "DB_POOL_TIMEOUT=0"),
                     "DB_POOL_TIMEOUT is 0, so calls wait for a connection without end (to fail at "
                     "once, write nowait)");
@@ -282,7 +180,6 @@ static void other_values_are_refused_with_what_is_expected(void **state)
     memset(text + strlen(text), 'x', 63);
     struct pqi_options *o = load_good(ENV(ONE, text));
     assert_int_equal(strlen(o->fleet_id), 63);
-    pqi_options_free(o);
     strcat(text, "x");
     assert_fault(text, "DATABASE_FLEET_ID: text longer than 63 bytes or with control characters");
 }
@@ -312,16 +209,14 @@ static void an_empty_value_is_none_and_blanks_around_one_are_told(void **state)
 {
     (void)state;
     struct pqi_options *o = load_good(ENV("DATABASE_PRIMARY_URL=", ONE, "DB_CONNECTION_LIMIT=",
-                                          "DB_LANES=", "REDIS_URL=", "DB_CONECTION_LIMIT="));
+                                          "DB_FILL_LIMIT=", "REDIS_URL=", "DB_CONECTION_LIMIT="));
     assert_int_equal(o->connection_limit, 20);
     assert_int_equal(o->nwarnings, 0);
-    pqi_options_free(o);
     o = load_good(ENV("DATABASE_URL= postgresql://h/app\r\n", "DB_CONNECTION_LIMIT=\t5"));
     assert_string_equal(o->shards[0].targets[0].dbname, "app");
     assert_int_equal(o->connection_limit, 5);
-    pqi_options_free(o);
     assert_warnings(ENV("DATABASE_URL= postgresql://h/app",
-                        "DB_CONNECTION_LIMIT=  ", "DB_LANES= ", "REDIS_URL= "),
+                        "DB_CONNECTION_LIMIT=  ", "DB_FILL_LIMIT= ", "REDIS_URL= "),
                     "DATABASE_URL: blanks around its value are ignored\n"
                     "DB_CONNECTION_LIMIT holds only blanks: taken as not set");
 }
@@ -335,7 +230,6 @@ static void entries_that_are_none_of_ours_do_not_matter(void **state)
     struct pqi_options *o = load_good(ENV(ONE, "PGSSLMODE=disable", "PGOPTIONS=-c a=b"));
     assert_string_equal(o->shards[0].targets[0].sslmode, "verify-full");
     assert_int_equal(o->shards[0].targets[0].nextra, 0);
-    pqi_options_free(o);
 }
 
 static void of_a_variable_that_is_there_twice_the_first_counts(void **state)
@@ -343,7 +237,6 @@ static void of_a_variable_that_is_there_twice_the_first_counts(void **state)
     (void)state;
     struct pqi_options *o = load_good(ENV("DB_CONNECTION_LIMIT=5", ONE, "DB_CONNECTION_LIMIT=x"));
     assert_int_equal(o->connection_limit, 5);
-    pqi_options_free(o);
 }
 
 /* ---- Several at once ------------------------------------------------------------------------- */
@@ -354,17 +247,18 @@ static void all_faults_are_told_together(void **state)
     struct pqi_options *o;
     pqr_error err;
     int rc = pqi_options_load(
-        &o, ENV("DB_LANES=1", "DB_SLOW_QUERY=x", "PQR_LOG=x", "DATABASE_REPLICA_1_URL=mysql://h"),
+        &o,
+        ENV("DB_FILL_LIMIT=1", "DB_SLOW_QUERY=x", "PQR_LOG=x", "DATABASE_REPLICA_1_URL=mysql://h"),
         NULL, &err);
     assert_int_equal(rc, PQR_E_CONFIG);
     assert_string_equal(
         err.message,
-        "DB_LANES is not supported by this version; DATABASE_REPLICA_1_URL: not a usable "
+        "DB_FILL_LIMIT is not supported by this version; DATABASE_REPLICA_1_URL: not a usable "
         "PostgreSQL URL: it begins with neither postgresql:// nor postgres://; DB_SLOW_QUERY: \"x\" "
         "is not a duration from 1ms to 1h (write 5, 0.5, 250ms, 2m); PQR_LOG: \"x\" is not one of "
         "off, error, warn, info, debug, trace; DATABASE_PRIMARY_URL is missing; "
         "DATABASE_REPLICA_1_URL needs it");
-    assert_int_equal(pqi_options_load(&o, ENV("DB_LANES=1"), NULL, NULL), PQR_E_CONFIG);
+    assert_int_equal(pqi_options_load(&o, ENV("DB_FILL_LIMIT=1"), NULL, NULL), PQR_E_CONFIG);
 }
 
 static void what_does_not_fit_the_message_is_counted(void **state)
@@ -396,8 +290,7 @@ static void strict_makes_warnings_faults(void **state)
     assert_faults(ENV(ONE, "PQR_STRICT_ENV=1", "REDIS_URL=x", "DB_CONECTION_LIMIT=3"),
                   "REDIS_URL is set, but this version has no cache: ignored\n"
                   "DB_CONECTION_LIMIT is not known: did you mean DB_CONNECTION_LIMIT?");
-    struct pqi_options *o = load_good(ENV(ONE, "PQR_STRICT_ENV=1"));
-    pqi_options_free(o);
+    load_good(ENV(ONE, "PQR_STRICT_ENV=1"));
 }
 
 /* ---- Names ----------------------------------------------------------------------------------- */
@@ -405,41 +298,20 @@ static void strict_makes_warnings_faults(void **state)
 static void planned_options_are_refused(void **state)
 {
     (void)state;
-    static const char *const planned[] = {"DATABASE_DIRECT_URL",
-                                          "DATABASE_SHARD_3_DIRECT_URL",
-                                          "DATABASE_REPLICA_1_WEIGHT",
-                                          "DATABASE_SHARD_0_REPLICA_2_WEIGHT",
-                                          "DATABASE_SHARD_STRATEGY",
-                                          "DB_CONNECTION_LIMIT_TOTAL",
-                                          "DB_PREPARED_STATEMENTS",
-                                          "DB_PGBOUNCER",
-                                          "DB_LANES",
-                                          "DB_MIN_REPLICAS",
-                                          "DB_FALLBACK_PERCENT",
-                                          "DB_FILL_LIMIT",
-                                          "DB_TENANT_SETTING",
-                                          "DB_TOKEN_KEY",
-                                          "DB_TOKEN_KEY_FILE",
-                                          "DB_RETRY_MAX",
-                                          "DB_RETRY_BUDGET_PERCENT",
-                                          "DB_BREAKER_FAILURES",
-                                          "DB_BREAKER_COOLDOWN",
-                                          "DB_CACHE_TTL",
-                                          "DB_CACHE_TTL_JITTER",
-                                          "DB_CACHE_STALE",
-                                          "DB_CACHE_NEGATIVE_TTL",
-                                          "DB_CACHE_LOCK_TIMEOUT",
-                                          "DB_CACHE_MAX_VALUE",
-                                          "DB_CACHE_LOCAL_BYTES",
-                                          "DB_CACHE_COMPRESSION",
-                                          "DB_CACHE_PREFIX",
-                                          "PQR_LOG_SQL",
-                                          "PQR_METRICS_LISTEN",
-                                          "PQR_SQLCOMMENTER"};
-    for (size_t i = 0; i < sizeof planned / sizeof *planned; i++) {
-        char setting[100], fault[100];
-        snprintf(setting, sizeof setting, "%s=1", planned[i]);
-        snprintf(fault, sizeof fault, "%s is not supported by this version", planned[i]);
+    static const char planned[] =
+        "DATABASE_DIRECT_URL|DATABASE_SHARD_3_DIRECT_URL|DATABASE_REPLICA_1_WEIGHT|"
+        "DATABASE_SHARD_0_REPLICA_2_WEIGHT|DATABASE_SHARD_STRATEGY|DB_CONNECTION_LIMIT_TOTAL|"
+        "DB_PGBOUNCER|DB_MIN_REPLICAS|DB_FALLBACK_PERCENT|"
+        "DB_FILL_LIMIT|DB_TENANT_SETTING|DB_TOKEN_KEY|DB_TOKEN_KEY_FILE|DB_RETRY_MAX|"
+        "DB_RETRY_BUDGET_PERCENT|DB_BREAKER_FAILURES|DB_BREAKER_COOLDOWN|DB_CACHE_TTL|"
+        "DB_CACHE_TTL_JITTER|DB_CACHE_STALE|DB_CACHE_NEGATIVE_TTL|DB_CACHE_LOCK_TIMEOUT|"
+        "DB_CACHE_MAX_VALUE|DB_CACHE_LOCAL_BYTES|DB_CACHE_COMPRESSION|DB_CACHE_PREFIX|"
+        "PQR_LOG_SQL|PQR_METRICS_LISTEN|PQR_SQLCOMMENTER";
+    const char *rest = planned;
+    for (char one[48]; next_of(&rest, one, sizeof one);) {
+        char setting[100], fault[200];
+        snprintf(setting, sizeof setting, "%s=1", one);
+        snprintf(fault, sizeof fault, "%s is not supported by this version", one);
         assert_fault(setting, fault);
     }
 }
@@ -447,20 +319,14 @@ static void planned_options_are_refused(void **state)
 static void variables_of_other_programs_are_ignored_with_a_warning(void **state)
 {
     (void)state;
-    static const char *const redis[] = {
-        "REDIS_URL",
-        "REDIS_URL_FILE",
-        "REDIS_SENTINEL_PASSWORD",
-        "REDIS_SENTINEL_PASSWORD_FILE",
-        "REDIS_CONNECTION_LIMIT",
-        "REDIS_CONNECT_TIMEOUT",
-        "REDIS_COMMAND_TIMEOUT",
-    };
-    for (size_t i = 0; i < sizeof redis / sizeof *redis; i++) {
-        char setting[100], warning[100];
-        snprintf(setting, sizeof setting, "%s=x", redis[i]);
-        snprintf(warning, sizeof warning, "%s is set, but this version has no cache: ignored",
-                 redis[i]);
+    static const char redis[] =
+        "REDIS_URL|REDIS_URL_FILE|REDIS_SENTINEL_PASSWORD|REDIS_SENTINEL_PASSWORD_FILE|"
+        "REDIS_CONNECTION_LIMIT|REDIS_CONNECT_TIMEOUT|REDIS_COMMAND_TIMEOUT";
+    const char *rest = redis;
+    for (char one[48]; next_of(&rest, one, sizeof one);) {
+        char setting[100], warning[200];
+        snprintf(setting, sizeof setting, "%s=x", one);
+        snprintf(warning, sizeof warning, "%s is set, but this version has no cache: ignored", one);
         assert_warnings(ENV(ONE, setting), warning);
     }
     static const char metrics[] =
@@ -516,219 +382,6 @@ static void a_name_that_is_nearly_ours_is_asked_about(void **state)
     }
 }
 
-/* ---- Shards and replicas --------------------------------------------------------------------- */
-
-static void replicas_follow_their_primary(void **state)
-{
-    (void)state;
-    struct pqi_options *o = load_good(
-        ENV("DATABASE_REPLICA_2_URL=postgresql://r2", "DATABASE_REPLICA_1_URL=postgresql://r1,r1b",
-            "DATABASE_PRIMARY_URL=postgresql://p", "DATABASE_URL=mysql://somebody/else"));
-    static const char *const names[] = {"shard0/primary", "shard0/replica1", "shard0/replica1.2",
-                                        "shard0/replica2"};
-    static const char *const hosts[] = {"p", "r1", "r1b", "r2"};
-    assert_int_equal(o->nwarnings, 0);
-    assert_int_equal(o->shards[0].n, 4);
-    for (int i = 0; i < 4; i++) {
-        assert_string_equal(o->shards[0].targets[i].name, names[i]);
-        assert_string_equal(o->shards[0].targets[i].host, hosts[i]);
-    }
-    assert_string_equal(o->shards[0].targets[2].variable, "DATABASE_REPLICA_1_URL");
-    pqi_options_free(o);
-}
-
-static void shards_are_counted_from_0_beside_a_control_database(void **state)
-{
-    (void)state;
-    struct pqi_options *o = load_good(ENV(
-        "DATABASE_SHARD_COUNT=2", "DATABASE_SHARD_0_URL=postgresql://s0",
-        "DATABASE_SHARD_1_URL=postgresql://s1", "DATABASE_SHARD_1_REPLICA_1_URL=postgresql://s1r1",
-        "DATABASE_URL=postgresql://c", "DATABASE_REPLICA_1_URL=postgresql://cr1"));
-    assert_true(o->sharded);
-    assert_int_equal(o->nshards, 2);
-    assert_int_equal(o->control.n, 2);
-    assert_string_equal(o->control.targets[0].name, "control/primary");
-    assert_string_equal(o->control.targets[1].name, "control/replica1");
-    assert_int_equal(o->shards[0].n, 1);
-    assert_int_equal(o->shards[1].n, 2);
-    assert_string_equal(o->shards[1].targets[0].name, "shard1/primary");
-    assert_string_equal(o->shards[1].targets[1].name, "shard1/replica1");
-    assert_string_equal(o->shards[1].targets[1].host, "s1r1");
-    pqi_options_free(o);
-    o = load_good(ENV("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_0_URL=postgresql://s0"));
-    assert_true(o->sharded);
-    assert_int_equal(o->control.n, 0);
-    pqi_options_free(o);
-    o = load_good(ENV("DATABASE_SHARD_COUNT=0", ONE));
-    assert_false(o->sharded);
-    pqi_options_free(o);
-}
-
-static void a_thousand_shards_with_replicas_are_read(void **state)
-{
-    (void)state;
-    enum { SHARDS = 1024, EACH = 4 };
-    static char settings[SHARDS * EACH][80];
-    static const char *env[SHARDS * EACH + 2] = {"DATABASE_SHARD_COUNT=1024"};
-    for (int k = 0; k < SHARDS * EACH; k++) {
-        int i = (k * 7 + 3) % SHARDS, n = k / SHARDS;
-        if (n == 0)
-            snprintf(settings[k], sizeof *settings, "DATABASE_SHARD_%d_URL=host=s%d", i, i);
-        else
-            snprintf(settings[k], sizeof *settings, "DATABASE_SHARD_%d_REPLICA_%d_URL=host=s%dr%d",
-                     i, n, i, n);
-        env[k + 1] = settings[k];
-    }
-    struct pqi_options *o = load_good(env);
-    assert_int_equal(o->nshards, SHARDS);
-    assert_int_equal(o->shards[1023].n, EACH);
-    assert_string_equal(o->shards[1023].targets[3].name, "shard1023/replica3");
-    assert_string_equal(o->shards[1023].targets[3].host, "s1023r3");
-    pqi_options_free(o);
-}
-
-static void nothing_configured_is_said(void **state)
-{
-    (void)state;
-    static const char text[] = "no database configured: set DATABASE_PRIMARY_URL, or "
-                               "DATABASE_SHARD_COUNT with DATABASE_SHARD_0_URL";
-    assert_faults(ENV(NULL), text);
-    assert_faults(ENV("PGHOST=h", "PGDATABASE=d"), text);
-    assert_faults(ENV("DATABASE_POOL_SIZE=5"), text);
-    assert_faults(ENV("DATABASE_SHARD_COUNT=0"), text);
-}
-
-static void a_gap_in_replica_numbering_is_named(void **state)
-{
-    (void)state;
-    assert_faults(ENV(ONE, "DATABASE_REPLICA_1_URL=postgresql://r",
-                      "DATABASE_REPLICA_3_URL=postgresql://r",
-                      "DATABASE_REPLICA_5_URL=postgresql://r"),
-                  "DATABASE_REPLICA_3_URL is set but DATABASE_REPLICA_2_URL is not");
-    assert_faults(
-        ENV("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_0_URL=postgresql://s",
-            "DATABASE_SHARD_0_REPLICA_2_URL=postgresql://r"),
-        "DATABASE_SHARD_0_REPLICA_2_URL is set but DATABASE_SHARD_0_REPLICA_1_URL is not");
-    assert_faults(ENV(ONE, "DATABASE_REPLICA_0_URL=postgresql://r"),
-                  "DATABASE_REPLICA_0_URL is set, but replicas are numbered from 1 to 32");
-    assert_faults(ENV(ONE, "DATABASE_REPLICA_33_URL=postgresql://r"),
-                  "DATABASE_REPLICA_33_URL is set, but replicas are numbered from 1 to 32");
-}
-
-static void replicas_without_a_primary_are_refused(void **state)
-{
-    (void)state;
-    static const char text[] = "DATABASE_PRIMARY_URL is missing; DATABASE_REPLICA_1_URL needs it";
-    assert_faults(ENV("DATABASE_REPLICA_1_URL=postgresql://r"), text);
-    assert_faults(ENV("DATABASE_REPLICA_1_URL=postgresql://r", "DATABASE_SHARD_COUNT=1",
-                      "DATABASE_SHARD_0_URL=postgresql://s"),
-                  text);
-}
-
-static void shards_that_do_not_fit_their_count_are_refused(void **state)
-{
-    (void)state;
-    assert_faults(ENV("DATABASE_SHARD_0_URL=postgresql://s"),
-                  "DATABASE_SHARD_COUNT is missing; DATABASE_SHARD_0_URL needs it");
-    assert_faults(ENV(ONE, "DATABASE_SHARD_2_URL=postgresql://s"),
-                  "DATABASE_SHARD_COUNT is missing; DATABASE_SHARD_2_URL needs it");
-    assert_faults(ENV(ONE, "DATABASE_SHARD_0_URL=postgresql://s", "DATABASE_SHARD_COUNT=0"),
-                  "DATABASE_SHARD_0_URL is set but DATABASE_SHARD_COUNT is 0 (no shards)");
-    assert_faults(ENV("DATABASE_SHARD_COUNT=2", "DATABASE_SHARD_0_URL=postgresql://s"),
-                  "DATABASE_SHARD_1_URL is missing; DATABASE_SHARD_COUNT needs it");
-    assert_faults(ENV("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_0_URL=postgresql://s",
-                      "DATABASE_SHARD_1_URL=postgresql://s"),
-                  "DATABASE_SHARD_1_URL is set but DATABASE_SHARD_COUNT is 1 (0..0)");
-    assert_faults(ENV("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_0_URL=postgresql://s",
-                      "DATABASE_SHARD_1_REPLICA_1_URL=postgresql://s"),
-                  "DATABASE_SHARD_1_URL is missing; DATABASE_SHARD_1_REPLICA_1_URL needs it");
-    assert_faults(ENV("DATABASE_SHARD_COUNT=2", "DATABASE_SHARD_1_URL=postgresql://s",
-                      "DATABASE_SHARD_2_URL=postgresql://s"),
-                  "shards are numbered from 0: DATABASE_SHARD_0_URL is missing");
-    assert_faults(ENV("DATABASE_SHARD_COUNT=two", "DATABASE_SHARD_0_URL=postgresql://s",
-                      "DATABASE_SHARD_1_URL=mysql://s"),
-                  "DATABASE_SHARD_1_URL: not a usable PostgreSQL URL: it begins with neither "
-                  "postgresql:// nor postgres://\n"
-                  "DATABASE_SHARD_COUNT: \"two\" is not a whole number from 0 to 1024");
-}
-
-/* ---- One database in parts ------------------------------------------------------------------- */
-
-static void parts_describe_one_database(void **state)
-{
-    (void)state;
-    struct pqi_options *o = load_good(ENV("DATABASE_NAME=app"));
-    const struct pqi_target *t = o->shards[0].targets;
-    assert_string_equal(t->name, "shard0/primary");
-    assert_string_equal(t->shown, "postgresql://postgres@localhost:5432/app");
-    assert_string_equal(t->sslmode, "prefer");
-    assert_null(t->password);
-    pqi_options_free(o);
-    o = load_good(ENV("DATABASE_HOST=db.example", "DATABASE_PORT=6000", "DATABASE_NAME=app",
-                      "DATABASE_USER=ann", "DATABASE_PASSWORD=p@ss/w%rd",
-                      "DATABASE_REPLICA_1_URL=postgresql://r"));
-    t = o->shards[0].targets;
-    assert_string_equal(t->shown, "postgresql://ann@db.example:6000/app");
-    assert_string_equal(t->password, "p@ss/w%rd");
-    assert_string_equal(t->sslmode, "verify-full");
-    assert_string_equal(t->variable, "DATABASE_HOST");
-    assert_int_equal(o->shards[0].n, 2);
-    assert_int_equal(o->nwarnings, 0);
-    pqi_options_free(o);
-}
-
-static void wrong_parts_are_refused(void **state)
-{
-    (void)state;
-    assert_faults(ENV("DATABASE_HOST=h"), "DATABASE_NAME is missing; DATABASE_HOST needs it");
-    assert_faults(ENV("DATABASE_PASSWORD=h"),
-                  "DATABASE_NAME is missing; DATABASE_PASSWORD needs it");
-    assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PORT=70000"),
-                  "DATABASE_PORT: \"70000\" is not a whole number from 1 to 65535");
-    assert_faults(
-        ENV("DATABASE_NAME=app", "DATABASE_HOST=a b"),
-        "DATABASE_HOST: not a usable PostgreSQL URL: not a host's name, address or socket "
-        "folder, parameter \"host\"");
-    assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PASSWORD=sec\x01ret"),
-                  "DATABASE_PASSWORD: text longer than 1024 bytes or with control characters");
-}
-
-static void parts_beside_a_url_are_told_to_be_unused(void **state)
-{
-    (void)state;
-    assert_warnings(ENV(ONE, "DATABASE_HOST=x", "DATABASE_PASSWORD=y"),
-                    "not used, since a URL is set: DATABASE_HOST, DATABASE_PASSWORD");
-    assert_warnings(
-        ENV("DATABASE_SHARD_COUNT=1", "DATABASE_SHARD_0_URL=postgresql://s", "DATABASE_NAME=x"),
-        "not used, since a URL is set: DATABASE_NAME");
-}
-
-static void libpqs_variables_fill_what_is_missing(void **state)
-{
-    (void)state;
-    struct pqi_options *o = load_good(
-        ENV("PGHOST=/tmp", "PGPORT=6000", "PGUSER=ann", "PGDATABASE=app", "PGPASSWORD=pw",
-            "PGPASSFILE=/f", "DATABASE_PRIMARY_URL=postgresql://",
-            "DATABASE_REPLICA_1_URL=postgresql://bob:x@h:1/d?passfile=/g"));
-    const struct pqi_target *t = o->shards[0].targets;
-    assert_string_equal(t->shown, "postgresql://ann@%2Ftmp:6000/app");
-    assert_string_equal(t->password, "pw");
-    assert_int_equal(t->nextra, 1);
-    assert_string_equal(t->extra[0].key, "passfile");
-    assert_string_equal(t->extra[0].value, "/f");
-    assert_string_equal(t[1].shown, "postgresql://bob@h:1/d");
-    assert_string_equal(t[1].password, "x");
-    assert_string_equal(t[1].extra[0].value, "/g");
-    pqi_options_free(o);
-    o = load_good(ENV("PGHOST=h", "PGUSER=ann", "PGDATABASE=app", "DATABASE_PORT=6000"));
-    assert_string_equal(o->shards[0].targets[0].shown, "postgresql://ann@h:6000/app");
-    pqi_options_free(o);
-    o = load_good(ENV("PGHOST=h", "PGUSER=ann", "DATABASE_URL=hostaddr=10.0.0.1 service=s"));
-    assert_string_equal(o->shards[0].targets[0].shown, "postgresql://10.0.0.1:5432/?service=s");
-    pqi_options_free(o);
-    assert_fault("PGPORT=x", "PGPORT: \"x\" is not a whole number from 1 to 65535");
-}
-
 /* ---- Who wins -------------------------------------------------------------------------------- */
 
 static void the_connection_limit_comes_from_the_strongest_that_says(void **state)
@@ -750,7 +403,6 @@ static void the_connection_limit_comes_from_the_strongest_that_says(void **state
         struct pqi_options *o = load_good(cases[i].env);
         assert_int_equal(o->connection_limit, cases[i].limit);
         assert_int_equal(o->nwarnings, 0);
-        pqi_options_free(o);
     }
     assert_warnings(ENV(ONE, "DB_CONNECTION_LIMIT=9", "DATABASE_POOL_SIZE=8"),
                     "DB_CONNECTION_LIMIT and DATABASE_POOL_SIZE differ: the first one holds");
@@ -767,7 +419,6 @@ static void a_url_sets_options_where_no_variable_does(void **state)
     assert_int_equal(o->connect_timeout_ms, 3000);
     assert_int_equal(o->socket_timeout_ms, 9000);
     assert_string_equal(o->application_name, "shop");
-    pqi_options_free(o);
     assert_faults(ENV("DATABASE_URL=postgresql://h?connection_limit=many"),
                   "DATABASE_URL: not a usable PostgreSQL URL: not a whole number from 1 to 10000, "
                   "parameter \"connection_limit\"");
@@ -782,7 +433,6 @@ static void of_several_urls_the_first_that_says_counts(void **state)
     struct pqi_options *o = load_good(env);
     assert_int_equal(o->connection_limit, 7);
     assert_int_equal(o->connect_timeout_ms, 4000);
-    pqi_options_free(o);
     assert_warnings(env, "connection_limit in DATABASE_REPLICA_1_URL is not followed: "
                          "DATABASE_PRIMARY_URL says otherwise");
 }
@@ -802,149 +452,6 @@ static void parameters_of_frameworks_are_ignored_with_a_warning(void **state)
     (void)state;
     assert_warnings(ENV("DATABASE_URL=postgresql://h?pool=5&conn_max_age=0"),
                     "DATABASE_URL: parameters of other programs are ignored: pool, conn_max_age");
-}
-
-/* ---- Secrets --------------------------------------------------------------------------------- */
-
-static void a_secret_may_stand_in_a_file(void **state)
-{
-    (void)state;
-    static const char url[] = "postgresql://ann:pw@h/app\n";
-    char path[32], setting[80];
-    write_file(path, url, sizeof url - 1);
-    snprintf(setting, sizeof setting, "DATABASE_URL_FILE=%s", path);
-    struct pqi_options *o = load_good(ENV(setting));
-    assert_string_equal(o->shards[0].targets[0].shown, "postgresql://ann@h:5432/app");
-    assert_string_equal(o->shards[0].targets[0].variable, "DATABASE_URL_FILE");
-    assert_int_equal(o->nwarnings, 0);
-    pqi_options_free(o);
-    snprintf(setting, sizeof setting, "DATABASE_SHARD_0_URL_FILE=%s", path);
-    o = load_good(ENV("DATABASE_SHARD_COUNT=1", setting));
-    assert_string_equal(o->shards[0].targets[0].variable, "DATABASE_SHARD_0_URL_FILE");
-    pqi_options_free(o);
-    unlink(path);
-    write_file(path, "p@ss word", 9);
-    snprintf(setting, sizeof setting, "DATABASE_PASSWORD_FILE=%s", path);
-    o = load_good(ENV("DATABASE_NAME=app", setting));
-    assert_string_equal(o->shards[0].targets[0].password, "p@ss word");
-    pqi_options_free(o);
-    assert_faults(ENV("DATABASE_NAME=app", setting, "DATABASE_PASSWORD=x"),
-                  "DATABASE_PASSWORD and DATABASE_PASSWORD_FILE are both set: keep one");
-    o = load_good(ENV("DATABASE_NAME=app", setting, "DATABASE_PASSWORD="));
-    assert_string_equal(o->shards[0].targets[0].password, "p@ss word");
-    pqi_options_free(o);
-    unlink(path);
-}
-
-static void a_file_without_a_usable_secret_is_refused(void **state)
-{
-    (void)state;
-    static char big[9000];
-    memset(big, 'x', sizeof big);
-    static const struct {
-        const char *content;
-        size_t len;
-        const char *fault;
-    } cases[] = {
-        {"", 0, "DATABASE_URL_FILE: its file is empty"},
-        {" \n\n", 3, "DATABASE_URL_FILE: its file is empty"},
-        {"a\0b", 3, "DATABASE_URL_FILE: text longer than 8192 bytes or with control characters"},
-        {"a\nb", 3, "DATABASE_URL_FILE: text longer than 8192 bytes or with control characters"},
-        {big, sizeof big,
-         "DATABASE_URL_FILE: text longer than 8192 bytes or with control characters"},
-        {"nonsense", 8,
-         "DATABASE_URL_FILE: not a usable PostgreSQL URL: it is neither postgresql://… nor "
-         "keyword=value"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char path[32], setting[80], *faults;
-        write_file(path, cases[i].content, cases[i].len);
-        snprintf(setting, sizeof setting, "DATABASE_URL_FILE=%s", path);
-        faults = load_bad(ENV(setting));
-        assert_int_equal(strncmp(faults, cases[i].fault, strlen(cases[i].fault)), 0);
-        pqi_mem_free(faults);
-        unlink(path);
-    }
-    assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PASSWORD_FILE=/nowhere/at/all"),
-                  "DATABASE_PASSWORD_FILE: its file cannot be read: No such file or directory");
-    assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PASSWORD_FILE=/tmp"),
-                  "DATABASE_PASSWORD_FILE: its file cannot be read: Is a directory");
-}
-
-static void a_url_that_is_too_long_or_not_a_text_is_refused(void **state)
-{
-    (void)state;
-    static char url[9000] = "DATABASE_URL=postgresql://ann:";
-    static const char fault[] =
-        "DATABASE_URL: text longer than 8192 bytes or with control characters";
-    memset(url + strlen(url), 'x', sizeof url - strlen(url) - 1);
-    assert_faults(ENV(url), fault);
-    assert_faults(ENV("DATABASE_URL=postgresql://h\x01/d"), fault);
-    assert_faults(ENV("DATABASE_URL=postgresql://h/\xff"), fault);
-}
-
-/* Everything that is said of an environment. */
-static void collect_texts(const char *const *env, char *texts, size_t size)
-{
-    struct pqi_options *o = NULL;
-    struct pqi_setting *settings = NULL;
-    char *faults = NULL;
-    pqr_error err;
-    texts[0] = '\0';
-#define SAY(text) snprintf(texts + strlen(texts), size - strlen(texts), "%s\n", text)
-    if (pqi_options_load(&o, env, &faults, &err) != PQR_OK) {
-        SAY(faults);
-        SAY(err.message);
-        pqi_mem_free(faults);
-        return;
-    }
-    for (int i = 0; i < o->nwarnings; i++)
-        SAY(o->warnings[i]);
-    size_t n = pqi_options_settings(o, &settings);
-    for (size_t i = 0; i < n; i++) {
-        SAY(settings[i].value);
-        SAY(settings[i].source);
-    }
-#undef SAY
-    pqi_settings_free(settings, n);
-    pqi_options_free(o);
-}
-
-static void no_text_tells_a_password(void **state)
-{
-    (void)state;
-    static const char *const settings[] = {
-        "DATABASE_URL=postgresql://ann:SeCr3t@h/d",
-        "DATABASE_URL=postgresql://ann:a%40SeCr3t%2F@h/d?pool=1&schema=x",
-        "DATABASE_URL=postgresql://ann:a@SeCr3t@h/d",
-        "DATABASE_URL=postgresql://ann:1/SeCr3t@h/d",
-        "DATABASE_URL=postgresql://ann:SeCr3t@h/d?nonsense=SeCr3t",
-        "DATABASE_URL=postgresql://ann:SeCr3t@h:x/d",
-        "DATABASE_URL=postgresql://ann:SeCr3t@h/d?connection_limit=SeCr3t",
-        "DATABASE_URL=postgresql://h/d?password=a&SeCr3t=b",
-        "DATABASE_URL=host=h password=a SeCr3t=b",
-        "DATABASE_URL=host=h password='it' SeCr3t'",
-        "DATABASE_URL=host=h password=SeCr3t dbname=d sslpassword=SeCr3t",
-        "DATABASE_URL= mysql://ann:SeCr3t@h/d ",
-        "DATABASE_URL=postgresql://ann:SeCr3t\x01@h/d",
-        "DATABASE_PASSWORD= SeCr3t ",
-        "DATABASE_PASSWORD=SeCr3t\x01",
-        "DATABASE_PASSWORD_FILE=SeCr3t",
-        "PGPASSWORD=SeCr3t",
-        "PGPASSWORD=SeCr3t\x01",
-        "REDIS_URL=redis://:SeCr3t@h",
-        "DB_TOKEN_KEY=SeCr3t",
-        "DATABASE_URI=postgresql://ann:SeCr3t@h/d",
-        "DATABASE_REPLICA_1_URL=postgresql://ann:SeCr3t@h/d",
-    };
-    static char texts[20000];
-    for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
-        collect_texts(ENV(settings[i], "DATABASE_NAME=app"), texts, sizeof texts);
-        assert_true(texts[0]);
-        if (strstr(texts, "SeCr3t"))
-            print_error("%s: %s\n", settings[i], texts);
-        assert_null(strstr(texts, "SeCr3t"));
-    }
 }
 
 /* ---- Settings and the page ------------------------------------------------------------------- */
@@ -967,7 +474,6 @@ static void assert_setting(const char *const *env, const char *name, const char 
     assert_string_equal(setting(all, n, name)->value, value);
     assert_string_equal(setting(all, n, name)->source, source);
     pqi_settings_free(all, n);
-    pqi_options_free(o);
 }
 
 static void settings_tell_values_as_one_would_write_them_and_where_they_came_from(void **state)
@@ -997,33 +503,24 @@ static void settings_tell_values_as_one_would_write_them_and_where_they_came_fro
                    "postgresql://r:5432/x", "environment");
 }
 
+/* That it is the one in docs/ the structure tests see to. */
 static void the_page_of_options_is_printed_from_the_list(void **state)
 {
     (void)state;
     char *page = pqi_options_markdown();
     assert_non_null(strstr(page, "| `DB_POOL_TIMEOUT` | 1ms to 1h, or 0, or nowait | 10 | "));
     assert_non_null(strstr(page, "| `DATABASE_REPLICA_{n}_URL` (`_FILE`) | a URL |  | "));
-    assert_non_null(strstr(page, "`DB_LANES`"));
+    assert_non_null(strstr(page, "`DB_FILL_LIMIT`"));
     assert_non_null(strstr(page, "Ignored with a warning, since this version has no metrics: "
                                  "`METRICS_ENABLED`.\n"));
-    const char *path = getenv("OPTIONS_PAGE");
-    FILE *file = fopen(path ? path : "docs/options.md", "r");
-    if (!file) {
-        pqi_mem_free(page);
-        skip();
-    }
-    static char kept[40000];
-    kept[fread(kept, 1, sizeof kept - 1, file)] = '\0';
-    fclose(file);
-    assert_string_equal(kept, page);
     pqi_mem_free(page);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(one_url_is_enough_and_the_rest_has_defaults),
-        cmocka_unit_test(every_value_gets_to_its_field),
+        cmocka_unit_test(one_url_is_enough),
+        cmocka_unit_test(every_option_has_its_default_and_its_field),
         cmocka_unit_test(durations_are_seconds_or_have_a_unit),
         cmocka_unit_test(what_is_no_duration_is_refused),
         cmocka_unit_test(what_is_no_whole_number_is_refused),
@@ -1039,28 +536,13 @@ int main(void)
         cmocka_unit_test(planned_options_are_refused),
         cmocka_unit_test(variables_of_other_programs_are_ignored_with_a_warning),
         cmocka_unit_test(a_name_that_is_nearly_ours_is_asked_about),
-        cmocka_unit_test(replicas_follow_their_primary),
-        cmocka_unit_test(shards_are_counted_from_0_beside_a_control_database),
-        cmocka_unit_test(a_thousand_shards_with_replicas_are_read),
-        cmocka_unit_test(nothing_configured_is_said),
-        cmocka_unit_test(a_gap_in_replica_numbering_is_named),
-        cmocka_unit_test(replicas_without_a_primary_are_refused),
-        cmocka_unit_test(shards_that_do_not_fit_their_count_are_refused),
-        cmocka_unit_test(parts_describe_one_database),
-        cmocka_unit_test(wrong_parts_are_refused),
-        cmocka_unit_test(parts_beside_a_url_are_told_to_be_unused),
-        cmocka_unit_test(libpqs_variables_fill_what_is_missing),
         cmocka_unit_test(the_connection_limit_comes_from_the_strongest_that_says),
         cmocka_unit_test(a_url_sets_options_where_no_variable_does),
         cmocka_unit_test(of_several_urls_the_first_that_says_counts),
         cmocka_unit_test(a_statement_timeout_above_the_socket_timeout_is_told),
         cmocka_unit_test(parameters_of_frameworks_are_ignored_with_a_warning),
-        cmocka_unit_test(a_secret_may_stand_in_a_file),
-        cmocka_unit_test(a_file_without_a_usable_secret_is_refused),
-        cmocka_unit_test(a_url_that_is_too_long_or_not_a_text_is_refused),
-        cmocka_unit_test(no_text_tells_a_password),
         cmocka_unit_test(settings_tell_values_as_one_would_write_them_and_where_they_came_from),
         cmocka_unit_test(the_page_of_options_is_printed_from_the_list),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, NULL, forget);
 }

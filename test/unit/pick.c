@@ -83,7 +83,7 @@ static int digit(long *rest, int n)
 
 static const int64_t lags[] = {-1, 0, 100, 101};
 
-enum { CANDIDATES = 4 * 3 * 2 * 2 * 4 * 4 * 4 * 3 };
+enum { CANDIDATES = 4 * 3 * 2 * 2 * 4 * 4 * 4 * 3 * 2 };
 
 static struct pqi_candidate candidate(long i)
 {
@@ -97,6 +97,7 @@ static struct pqi_candidate candidate(long i)
     c.lag.ms = lags[digit(&i, 4)];
     c.timeline = (uint32_t)digit(&i, 4);
     c.replayed = 49 + (uint64_t)digit(&i, 3);
+    c.full_ms = 250 * digit(&i, 2); /* no reason: it is judged all the same */
     return c;
 }
 
@@ -133,46 +134,50 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 /* ---- Dealing --------------------------------------------------------------------------------- */
 
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
+/* clang-format off */
 static const struct pqi_candidate kinds[] = {
-    {UP, false, true, true, false, {0, 0}, 2, 50, false},            /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 2, 60, false},        /* at the limits */
-    {UP, false, true, true, false, {101, 0}, 2, 50, false},          /* too many bytes behind */
-    {UP, false, true, true, false, {0, 101}, 2, 50, false},          /* too long behind */
-    {UP, false, true, true, false, {50, -1}, 2, 50, false},          /* its age is not known */
-    {UP, false, true, true, false, {10, 10}, 2, 49, false},          /* behind the session */
-    {UP, false, true, true, false, {0, 0}, 1, 90, false},            /* on a timeline of before */
-    {SUSPECT, false, true, true, false, {0, 0}, 2, 50, false},       /* silent */
-    {UP, false, true, true, true, {0, 0}, 2, 50, false},             /* tried */
-    {UP, false, true, false, false, {0, 0}, 2, 50, false},           /* of another shard */
-    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50, false}, /* down */
-    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0, false},
-    {UP, false, false, true, false, {0, 0}, 2, 50, false},      /* claims to be primary */
-    {UP, true, false, true, false, {0, 0}, 2, 50, false},       /* the primary */
-    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0, false}, /* it, silent and not measured */
-    {UP, true, false, true, true, {0, 0}, 2, 50, false},        /* it, tried */
-    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, false},
-    {UP,
-     false,
-     true,
-     true,
-     false,
-     {0, 0},
-     0,
-     90,
-     false}, /* a replica whose timeline is not proven */
+    {UP, false, true, true, false, {0, 0}, 2, 50, 0, false},            /* a replica in order */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 249, false},      /* at the limits */
+    {UP, false, true, true, false, {101, 0}, 2, 50, 0, false},          /* too many bytes behind */
+    {UP, false, true, true, false, {0, 101}, 2, 50, 0, false},          /* too long behind */
+    {UP, false, true, true, false, {50, -1}, 2, 50, 0, false},          /* its age is not known */
+    {UP, false, true, true, false, {10, 10}, 2, 49, 0, false},          /* behind the session */
+    {UP, false, true, true, false, {0, 0}, 1, 90, 0, false},            /* on a timeline of before */
+    {SUSPECT, false, true, true, false, {0, 0}, 2, 50, 0, false},       /* silent */
+    {UP, false, true, true, true, {0, 0}, 2, 50, 0, false},             /* tried */
+    {UP, false, true, false, false, {0, 0}, 2, 50, 0, false},           /* of another shard */
+    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50, 0, false}, /* down */
+    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0, 0, false},
+    {UP, false, false, true, false, {0, 0}, 2, 50, 0, false},      /* claims to be primary */
+    {UP, true, false, true, false, {0, 0}, 2, 50, 0, false},       /* the primary */
+    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0, 0, false}, /* it, silent and not measured */
+    {UP, true, false, true, true, {0, 0}, 2, 50, 0, false},        /* it, tried */
+    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, 0, false},
+    {UP, false, true, true, false, {0, 0}, 0, 90, 0, false},       /* a replica of unproven timeline */
+    {UP, false, true, true, false, {0, 0}, 2, 50, 250, false},     /* in order, and full */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 250, false}, /* at the limits, and full */
+    {UP, false, true, true, false, {10, 10}, 2, 49, 250, false},   /* behind the session, and full */
+    {UP, true, false, true, false, {0, 0}, 2, 50, 250, false},     /* the primary, full */
 };
+/* clang-format on */
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
 
 struct shard {
     struct pqi_candidate node[MOST + 1];
     int n;
     int serves[MOST + 1], nserves; /* the replicas that may serve, in order */
+    int ndealt;                    /* how many of them have room; all, if none has */
     int primary;                   /* the primary if it may */
 };
 
+static bool is_full(const struct pqi_candidate *c)
+{
+    return c->full_ms >= 250;
+}
+
 static void know(struct shard *s, const struct pqi_need *need)
 {
-    s->nserves = 0;
+    s->nserves = s->ndealt = 0;
     s->primary = -1;
     for (int i = 0; i < s->n; i++) {
         if (!may(&s->node[i], need))
@@ -181,7 +186,10 @@ static void know(struct shard *s, const struct pqi_need *need)
             s->serves[s->nserves++] = i;
         else
             s->primary = i;
+        s->ndealt += s->node[i].is_replica && !is_full(&s->node[i]);
     }
+    if (s->ndealt == 0)
+        s->ndealt = s->nserves;
 }
 
 static bool serves(const struct shard *s, int node)
@@ -204,6 +212,12 @@ static void complain(const struct shard *s, const struct pqi_need *need, int pic
              need->preference, need->stay, picked, what);
 }
 
+static bool is_dealt(const struct shard *s, const struct pqi_need *need, int picked)
+{
+    return picked >= 0 && picked != s->primary &&
+           !(need->level == SESSION && serves(s, need->stay));
+}
+
 /* What must hold of each pick. */
 static void check_pick(const struct shard *s, const struct pqi_need *need, int picked)
 {
@@ -218,18 +232,14 @@ static void check_pick(const struct shard *s, const struct pqi_need *need, int p
         complain(s, need, picked, "a replica may serve");
     if (!primary_first && need->level == SESSION && serves(s, need->stay) && picked != need->stay)
         complain(s, need, picked, "the session stays");
+    if (is_dealt(s, need, picked) && is_full(&s->node[picked]) && s->ndealt < s->nserves)
+        complain(s, need, picked, "another one has room");
 }
 
-static bool is_dealt(const struct shard *s, const struct pqi_need *need, int picked)
-{
-    return picked >= 0 && picked != s->primary &&
-           !(need->level == SESSION && serves(s, need->stay));
-}
-
-/* From any turn on, each of k replicas gets every k-th. */
+/* From any turn on, each of the k replicas that are dealt gets every k-th. */
 static void check_turns(const struct shard *s, const struct pqi_need *need, uint64_t first)
 {
-    int got[3 * (MOST + 1)], turns = 3 * (s->nserves > 0 ? s->nserves : 1);
+    int got[3 * (MOST + 1)], turns = 3 * (s->ndealt > 0 ? s->ndealt : 1);
     for (int t = 0; t < turns; t++) {
         got[t] = pqi_pick(s->node, s->n, need, first + (uint64_t)t);
         check_pick(s, need, got[t]);
@@ -238,9 +248,9 @@ static void check_turns(const struct shard *s, const struct pqi_need *need, uint
                 complain(s, need, got[t], "it depends on the turn");
             continue;
         }
-        if (t >= s->nserves && got[t] != got[t - s->nserves])
+        if (t >= s->ndealt && got[t] != got[t - s->ndealt])
             complain(s, need, got[t], "another one got this turn before");
-        for (int before = t - 1; before >= 0 && before > t - s->nserves; before--)
+        for (int before = t - 1; before >= 0 && before > t - s->ndealt; before--)
             if (got[before] == got[t])
                 complain(s, need, got[t], "it had its turn");
     }
@@ -413,7 +423,13 @@ static void every_reason_has_its_words(void **state)
     assert_string_equal(seen[PQI_WHY_NOT_SEEN], "has not replayed what the session has seen");
     assert_string_equal(seen[PQI_WHY_NOT_ASKED], "the read asks for the other role");
     assert_string_equal(seen[PQI_WHY_UNKNOWN], "not looked at yet");
-    assert_string_equal(seen[PQI_WHY_LAG_UNKNOWN], "its lag is not known yet");
+    c.lag = (struct pqi_lag){4560, -1};
+    assert_string_equal(pqi_why_text(PQI_WHY_LAG_UNKNOWN, &c, &need, buf, sizeof buf),
+                        "4560 bytes behind, for longer than is remembered");
+    c.lag = (struct pqi_lag){-1, -1};
+    assert_string_equal(
+        pqi_why_text(PQI_WHY_LAG_UNKNOWN, &c, &need, buf, sizeof buf),
+        "its lag is unknown while no primary answers or its timeline is not proven");
     assert_non_null(strstr(seen[PQI_WHY_STAMP], "its stamp is of another shard or fleet"));
     assert_non_null(strstr(seen[PQI_WHY_ROLE], "not of this shard"));
 }

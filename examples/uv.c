@@ -1,0 +1,39 @@
+/* Reads on a libuv loop, all at once. */
+#include <pqrouter/adapters/libuv.h>
+#include <stdio.h>
+
+static uv_poll_t *attached;
+static int left, failed;
+
+static void show(void *arg, const pqr_done *done)
+{
+    (void)arg;
+    if (done->err->code == PQR_OK)
+        printf("%s from %s\n", pqr_text(done->res, 0, 0), pqr_source(done->res));
+    else
+        failed += fprintf(stderr, "failed: %s\n", done->err->message) > 0;
+    pqr_result_free(done->res);
+    if (--left == 0)
+        pqr_uv_detach(attached); /* nothing else keeps uv_run going */
+}
+
+int main(void)
+{
+    pqr *db = NULL;
+    pqr_loop *loop = NULL;
+    pqr_session *s = NULL;
+    pqr_error err;
+    if (pqr_open(&db, NULL, &err) || pqr_loop_open(db, &loop, &err) ||
+        pqr_session_open(db, PQR_SESSION(.tenant = "acme"), &s, &err) ||
+        !(attached = pqr_uv_attach(uv_default_loop(), loop)))
+        return fprintf(stderr, "%s\n", err.message), 1;
+    for (int i = 1; i <= 10; i++)
+        if (pqr_submit_read(loop, s, PQR_QUERY(.sql = "select $1 * $1", PQR_PARAMS(PQR_INT32(i))),
+                            show, NULL, NULL, &err) == PQR_OK)
+            left++;
+    uv_run(uv_default_loop(), UV_RUN_DEFAULT);
+    pqr_session_close(s);
+    pqr_loop_close(loop);
+    pqr_close(db, 0);
+    return uv_loop_close(uv_default_loop()) != 0 || failed > 0;
+}
