@@ -80,9 +80,11 @@ static int failed_statement(struct pqi_call *c)
 
 static bool acknowledged(struct pqi_call *c)
 {
-    for (int i = 0; i < c->n; i++)
-        if (i != c->position && !pqi_call_answer(c, i)->acknowledged)
+    for (int i = 0; i < c->n; i++) {
+        const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
+        if (i != c->position && !(a && a->acknowledged))
             return false;
+    }
     return true;
 }
 

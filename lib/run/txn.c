@@ -322,6 +322,7 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     init_here(op, tx, conn, 0, NULL, how);
     c->write = !tx->read_only;
     c->effects = c->early = true; /* a read-only one sends notifications */
+    c->level = (enum pqr_level)tx->level;
     c->keep = false;
     c->position = 1;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
