@@ -37,8 +37,11 @@ int main(void)
                             show, &left, NULL, &err) == PQR_OK)
             left++;
     }
-    for (struct epoll_event event; left > 0; pqr_loop_dispatch(loop, 0))
+    while (left > 0) {
+        struct epoll_event event;
         epoll_wait(epoll, &event, 1, -1);
+        pqr_loop_dispatch(loop, 0);
+    }
     for (int i = 0; i < TENANTS; i++)
         pqr_session_close(s[i]);
     pqr_loop_close(loop);
