@@ -28,7 +28,6 @@ static const struct shield {
     const char *variable, *key, *value;
 } shields[] = {
     {"PGOPTIONS", "options", " "},
-    {"PGSERVICE", "options", " "}, /* by its file. Not always: a pooler may refuse any options */
     {"PGSSLCERT", "sslcert", "/dev/null/none"},
     {"PGSSLKEY", "sslkey", "/dev/null/none"},
     {"PGSSLCRL", "sslcrl", "/dev/null/none"},

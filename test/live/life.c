@@ -675,24 +675,6 @@ static void a_connection_carries_the_application_name(void **state)
     pqr_close(db, 0);
 }
 
-static void a_service_file_sets_no_options(void **state)
-{
-    (void)state;
-    char file[] = "/tmp/pqrouter-service-XXXXXX";
-    int fd = mkstemp(file);
-    assert_true(dprintf(fd, "[x]\noptions=-c default_transaction_read_only=on\n") > 0);
-    close(fd);
-    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms"); /* opening would refuse it */
-    setenv("PGSERVICEFILE", file, 1);
-    setenv("PGSERVICE", "x", 1);
-    OK(pqr_ready(db, 10000, &live_error));
-    run_write(db, "acme", "insert into life values ('service')");
-    pqr_close(db, 0);
-    unsetenv("PGSERVICE");
-    unsetenv("PGSERVICEFILE");
-    unlink(file);
-}
-
 static void the_environment_of_libpq_does_not_change_sessions(void **state)
 {
     (void)state;
@@ -767,7 +749,6 @@ int main(void)
         cmocka_unit_test(slow_statements_are_told),
         cmocka_unit_test(the_log_level_decides_what_is_told),
         cmocka_unit_test(a_connection_carries_the_application_name),
-        cmocka_unit_test(a_service_file_sets_no_options),
         cmocka_unit_test(the_environment_of_libpq_does_not_change_sessions),
         cmocka_unit_test(writes_go_on_when_the_old_primary_comes_back_beside_the_new_one),
     };
