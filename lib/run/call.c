@@ -15,7 +15,8 @@
 #define ATTEMPTS_MAX 4 /* the first, and three more */
 #define PAUSE_MS 10    /* before the second; doubles, with full jitter */
 #define MONITOR_BORROWS_MS 50
-#define REFUSAL_MS 1000 /* as long as pqr_ready waits for a refusal to be looked at again */
+#define STUCK_LOOK_MS 100 /* on a lane: the longest time between two looks whether it is stuck */
+#define REFUSAL_MS 1000   /* as long as pqr_ready waits for a refusal to be looked at again */
 
 /* DB_POOL_TIMEOUT bounds the wait for a connection, and for a server to have one with. `nowait` is
  * about full pools: a server must still be found, and where the monitor has no connection of its
@@ -731,7 +732,8 @@ static bool board(struct pqi_call *c)
     c->rider.class_ = class_;
     c->rider.cost_us = cost_us;
     c->rider.until_ns = c->until_ns;
-    c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
+    c->stuck_ms = PQI_STUCK_MS;
+    c->stuck_ns = pqi_after_ms(pqi_now_ns(), c->stuck_ms);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);
     return true;
@@ -814,8 +816,10 @@ static void ride_step(struct pqi_call *c, int64_t now)
     bool sent = false, late = aborted(c) || now >= c->until_ns;
     bool waits = !late && now >= c->queue_until_ns && pqi_lane_opening(lane);
     bool stuck = !late && !waits && now >= c->stuck_ns && pqi_lane_stuck(lane, &c->rider, now);
-    if (now >= c->stuck_ns)
-        c->stuck_ns = pqi_after_ms(now, PQI_STUCK_MS);
+    if (now >= c->stuck_ns) {
+        c->stuck_ms = c->stuck_ms < STUCK_LOOK_MS ? c->stuck_ms * 2 : STUCK_LOOK_MS;
+        c->stuck_ns = pqi_after_ms(now, c->stuck_ms);
+    }
     bool leaves = late || waits || stuck;
     if (!pqi_waiter_finished(&c->waiter)) {
         if (!leaves)

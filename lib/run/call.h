@@ -67,6 +67,7 @@ struct pqi_call {
     uint64_t generation; /* of its node, when it was placed */
     int64_t sent_ns;     /* on a connection of its own */
     int64_t stuck_ns;    /* RIDE: when it looks whether it is stuck */
+    int64_t stuck_ms;    /* how long after the last look; doubles */
     struct pqi_rider rider;
     struct pqi_answer few[4]; /* the rider's answers, where they suffice */
 };
