@@ -35,6 +35,7 @@ static const struct row {
     {PQR_E_LOST, "", {503, "unavailable"}},
     {PQR_E_ROLLED_BACK, "", {503, "unavailable"}},
     {PQR_E_CLOSED, "", {503, "unavailable"}},
+    {PQR_E_CANCELLED, "", {503, "unavailable"}},
     {PQR_E_AUTH, "", {503, "unavailable"}},
     {PQR_E_WRONG_SHARD, "", {503, "unavailable"}},
     {PQR_E_UNSTAMPED, "", {503, "unavailable"}},

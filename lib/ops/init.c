@@ -320,10 +320,11 @@ static int pin_in(struct pqi_shard *s, const void *tenant, size_t len, int shard
     const pqr_query q = {
         .size = sizeof q,
         .name = "pin tenant",
-        .sql = "with pinned as (insert into pqrouter.pin (tenant, shard) values ($1, $2)"
-               " on conflict (tenant) do update set shard = excluded.shard)"
-               " update pqrouter.stamp set map_version = greatest(map_version + 1, $3),"
-               " shards = greatest(shards, $2 + 1)",
+        .sql =
+            "with pinned as (insert into pqrouter.pin (tenant, shard) values ($1, $2)"
+            " on conflict (tenant) do update set shard = excluded.shard)"
+            " update pqrouter.stamp set map_version = greatest(map_version operator(pg_catalog.+) 1, $3),"
+            " shards = greatest(shards, $2 + 1)",
         .params = params,
         .nparams = 3};
     return one_statement(s, deadline_ms, true, &q, NULL, err);

@@ -377,24 +377,69 @@ static int local_configs(const char *p)
     return n;
 }
 
-static bool begins_leaving(char c)
+/* What the session remembers of its sequences; on a shared connection they were somebody else's. */
+static const char *const remembering[] = {"currval", "lastval"};
+
+static bool calls(const char *p, const char *function)
 {
-    return c == 'S' || c == 'A' || c == 'D' || c == 'L' || c == 'P' || c == 'R';
+    char name[32];
+    for (struct token t = next(&p); t.kind != END; t = next(&p)) {
+        if ((t.kind != WORD && t.kind != QUOTED) || !is_char(peek(p), '('))
+            continue;
+        spell(t, '\\', name, sizeof name);
+        if (strcmp(name, function) == 0)
+            return true;
+    }
+    return false;
 }
 
-/* The first of those that the text may call; NULL: none. */
-static const char *leaves_behind(const char *sql)
+/* The functions that the text may call. */
+struct functions {
+    const char *leaves;    /* the first of `leaving`; NULL: none */
+    const char *remembers; /* one of `remembering`; NULL: none */
+};
+
+static const char *one_of(const char *p, const char *const *names, size_t n)
 {
+    for (size_t i = 0; i < n; i++)
+        if (begins_name(p, names[i]))
+            return names[i];
+    return NULL;
+}
+
+static struct functions functions_of(const char *sql)
+{
+    struct functions f = {NULL, NULL};
     int configs = 0;
-    for (const char *p = sql; *p; p++)
-        for (size_t i = 0; begins_leaving(upper_of(*p)) && i < sizeof leaving / sizeof *leaving;
-             i++)
-            if (begins_name(p, leaving[i])) {
-                if (i > 0)
-                    return leaving[i];
-                configs++;
-            }
-    return configs > 0 && configs > local_configs(sql) ? leaving[0] : NULL;
+    bool remembers = false;
+    for (const char *p = sql; *p; p++) {
+        const char *name = NULL;
+        switch (upper_of(*p)) {
+        case 'C':
+            remembers |= begins_name(p, "CURRVAL");
+            break;
+        case 'L':
+            remembers |= begins_name(p, "LASTVAL");
+            /* fall through */
+        case 'S':
+        case 'A':
+        case 'D':
+        case 'P':
+        case 'R':
+            name = one_of(p, leaving, sizeof leaving / sizeof *leaving);
+            break;
+        default:
+            break;
+        }
+        configs += name == leaving[0];
+        if (name && name != leaving[0] && !f.leaves)
+            f.leaves = name;
+    }
+    if (!f.leaves && configs > 0 && configs > local_configs(sql))
+        f.leaves = leaving[0];
+    for (size_t i = 0; remembers && i < 2 && !f.remembers; i++)
+        f.remembers = calls(sql, remembering[i]) ? remembering[i] : NULL;
+    return f;
 }
 
 /* ---- The table ------------------------------------------------------------------------------- */
@@ -542,9 +587,17 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
                  shown ? t.at : "this");
         return PQI_REFUSE;
     }
-    const char *left = leaves_behind(sql);
-    if (left) {
-        snprintf(why, why_size, "%s %s", left, TAINTS);
+    const struct functions f = functions_of(sql);
+    if (f.remembers && place != PQI_IN_TX) {
+        snprintf(
+            why, why_size,
+            "%s would tell of another caller's sequence on a shared connection: use RETURNING, "
+            "or a transaction (pqr_begin)",
+            f.remembers);
+        return PQI_REFUSE;
+    }
+    if (f.leaves) {
+        snprintf(why, why_size, "%s %s", f.leaves, TAINTS);
         return PQI_TAINT;
     }
     return PQI_ALLOW;

@@ -5,7 +5,7 @@
 
 /* A busy machine makes measures longer and nothing makes them shorter: so a statement that was fast
  * is slow only after so many slow measures in a row. */
-#define STRIKES 8
+#define STRIKES 32
 #define UNKNOWN_US 500
 #define MOST_US ((1 << 24) - 1)
 

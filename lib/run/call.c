@@ -80,9 +80,11 @@ static int failed_statement(struct pqi_call *c)
 
 static bool acknowledged(struct pqi_call *c)
 {
-    for (int i = 0; i < c->n; i++)
-        if (i != c->position && !pqi_call_answer(c, i)->acknowledged)
+    for (int i = 0; i < c->n; i++) {
+        const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
+        if (i != c->position && !(a && a->acknowledged))
             return false;
+    }
     return true;
 }
 
@@ -270,6 +272,7 @@ static void handshake_done(struct pqi_call *c)
         return;
     }
     pqi_conn_made(c->node, c->conn);
+    c->conn->tainted |= c->session->stamping; /* whose it is was not looked at */
     if (!c->session->stamping && pqi_shard_admit(c->node, &seen, c->write, &c->err) != PQR_OK) {
         c->conn->tainted = true;
         pqi_conn_back(c->node, c->conn);
@@ -727,6 +730,7 @@ static bool board(struct pqi_call *c)
     c->rider.hash = c->hash;
     c->rider.class_ = class_;
     c->rider.cost_us = cost_us;
+    c->rider.until_ns = c->until_ns;
     c->stuck_ns = pqi_after_ms(pqi_now_ns(), PQI_STUCK_MS);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);

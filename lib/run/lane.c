@@ -13,8 +13,8 @@
 #define DEPTH 1           /* segments in flight: while one is, the next one fills */
 #define SEGMENT_MOST 64   /* riders of a segment */
 #define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
-#define FAST_STUCK_MS 100 /* a statement known to be fast is late, not slow: so much patience */
-#define SAME_STUCK_MS 50  /* who waits behind its own like would wait elsewhere too */
+#define FAST_STUCK_MS 250 /* a statement known to be fast is late, not slow: so much patience */
+#define SAME_STUCK_MS 100 /* who waits behind its own like would wait elsewhere too */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
@@ -38,6 +38,7 @@ static struct pqi_lane *new_lane(struct pqi_group *g, struct pqi_node *node)
     pqi_list_init(&lane->fast);
     pqi_list_init(&lane->unsure);
     pqi_list_init(&lane->sent);
+    pqi_list_init(&lane->late);
     pqi_list_init(&lane->opening);
     if (g->driver && !(lane->side = g->driver->new_side(lane))) {
         pthread_mutex_destroy(&lane->lock);
@@ -121,12 +122,17 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node)
 
 /* ---- Getting off ---------------------------------------------------------------------------- */
 
+static void take_out(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    pqi_list_remove(&r->link);
+    lane->npending -= r->state == PQI_RIDE_PENDING && !r->late;
+}
+
 /* Takes a rider off, with its outcome; `out` collects who is to be told once the lock is free. */
 static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome outcome,
                     struct pqi_link *out)
 {
-    pqi_list_remove(&r->link);
-    lane->npending -= r->state == PQI_RIDE_PENDING;
+    take_out(lane, r);
     r->state = PQI_RIDE_LEAVING;
     r->outcome = outcome;
     atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
@@ -160,7 +166,9 @@ static struct pqi_rider *first_rider(struct pqi_lane *lane)
     struct pqi_rider *r = first_of(&lane->sent);
     if (!r)
         r = first_of(&lane->fast);
-    return r ? r : first_of(&lane->unsure);
+    if (!r)
+        r = first_of(&lane->unsure);
+    return r ? r : first_of(&lane->late);
 }
 
 /* Statements under way that nobody waits for any more still keep the lane busy. */
@@ -209,8 +217,7 @@ static int segments(const struct pqi_lane *lane)
 /* One statement that is not known to be fast lets what stands before it go ahead. */
 static bool put(struct pqi_lane *lane, struct pqi_rider *r, bool first)
 {
-    pqi_list_remove(&r->link);
-    lane->npending--;
+    take_out(lane, r);
     r->state = PQI_RIDE_SENT;
     pqi_list_append(&lane->sent, &r->link);
     return pqi_conn_put(lane->conn, &r->job, !first && r->class_ != PQI_PACE_FAST);
@@ -222,19 +229,34 @@ static struct pqi_rider *next_pending(struct pqi_lane *lane)
     return r ? r : first_of(&lane->unsure);
 }
 
+/* It would be too late when its answer comes: the server has better things to do. */
+static void set_aside(struct pqi_lane *lane, struct pqi_rider *r)
+{
+    take_out(lane, r);
+    r->late = true;
+    pqi_list_append(&lane->late, &r->link);
+}
+
+/* Those that are sent together share a Sync. One that was skipped once goes by itself. */
 static void send_segment(struct pqi_lane *lane)
 {
     int n = 0;
-    int64_t us = 0;
-    for (struct pqi_rider *r; n < SEGMENT_MOST && (r = next_pending(lane)); n++) {
+    int64_t us = 0, now = pqi_now_ns();
+    bool alone = false;
+    for (struct pqi_rider *r; n < SEGMENT_MOST && !alone && (r = next_pending(lane));) {
+        if (r->until_ns - now < r->cost_us * 1000) {
+            set_aside(lane, r);
+            continue;
+        }
         us += r->cost_us;
         if (n > 0 && (r->own_sync || us > SEGMENT_US))
             break;
-        bool alone = r->own_sync;
-        if (!put(lane, r, n == 0) || alone)
-            break;
+        alone = r->own_sync;
+        if (!put(lane, r, n++ == 0))
+            return;
     }
-    pqi_conn_sync(lane->conn);
+    if (n > 0)
+        pqi_conn_sync(lane->conn);
 }
 
 /* A connection of another time (the node changed its role, was replaced) takes nobody any more. */
@@ -271,6 +293,7 @@ void pqi_lane_pump(struct pqi_lane *lane)
 static void append(struct pqi_lane *lane, struct pqi_rider *r)
 {
     r->state = PQI_RIDE_PENDING;
+    r->late = false;
     pqi_list_append(r->class_ == PQI_PACE_FAST ? &lane->fast : &lane->unsure, &r->link);
     lane->npending++;
 }
@@ -475,7 +498,7 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
             pqi_conn_abandon(lane->conn, &r->job);
             lane->ghosts++;
         } else {
-            lane->npending--;
+            lane->npending -= !r->late;
             atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
         }
         r->lane = NULL;
@@ -560,7 +583,7 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
     struct pqi_rider *r;
     pqi_list_init(&out);
     pthread_mutex_lock(&lane->lock);
-    while ((r = next_pending(lane))) {
+    while ((r = first_rider(lane))) {
         if (trouble)
             r->trouble = *trouble;
         if (err)
@@ -601,8 +624,8 @@ void pqi_group_stir(struct pqi_group *g)
         for (int j = 0; j < atomic_load(&g->lanes[i].n); j++) {
             struct pqi_lane *lane = g->lanes[i].lane[j];
             pthread_mutex_lock(&lane->lock);
-            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure};
-            for (int k = 0; k < 3; k++)
+            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure, &lane->late};
+            for (int k = 0; k < 4; k++)
                 for (struct pqi_link *l = lists[k]->next; l != lists[k]; l = l->next)
                     pqi_waiter_wake(pqi_container(l, struct pqi_rider, link)->waiter);
             if (lane->kick >= 0)

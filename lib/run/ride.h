@@ -23,7 +23,9 @@ struct pqi_rider {
     uint64_t hash; /* of its statement; 0: several, not measured */
     enum pqi_pace_class class_;
     int64_t cost_us;       /* about how long it takes */
+    int64_t until_ns;      /* its deadline */
     struct pqi_lane *lane; /* NULL: on none */
+    bool late;             /* it cannot be answered by its deadline any more: it is not sent */
     bool own_sync;         /* it was skipped once with others: now it goes by itself */
     enum pqi_ride {
         PQI_RIDE_PENDING,
@@ -55,7 +57,8 @@ struct pqi_lane {
     struct pqi_conn *conn;        /* OPEN */
     struct pqi_link fast, unsure; /* pending riders: those known to be fast go first */
     struct pqi_link sent;         /* in the order of their statements */
-    int npending;
+    struct pqi_link late;         /* pending, and too late to be sent */
+    int npending;                 /* fast and unsure ones */
     int ghosts; /* sent, and nobody waits for them any more: still counted in `load` */
     bool led;
     int kick; /* wakes who leads; -1: nobody has led yet */

@@ -322,6 +322,7 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     init_here(op, tx, conn, 0, NULL, how);
     c->write = !tx->read_only;
     c->effects = c->early = true; /* a read-only one sends notifications */
+    c->level = (enum pqr_level)tx->level;
     c->keep = false;
     c->position = 1;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
@@ -431,10 +432,9 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
     pqr_error own;
     err = err ? err : &own;
     pqr_tx_options left = *o;
-    int64_t until = pqi_after_ms(pqi_now_ns(),
-                                 o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
+    int64_t now = pqi_now_ns();
+    int64_t until = pqi_after_ms(now, o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
     for (int again = 0;; again++) {
-        int64_t now = pqi_now_ns();
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
         int code = transact_once(s, &left, work, arg, until, err);
         int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, again, until);
@@ -442,5 +442,8 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
             return code;
         pqi_count(s->db, retries);
         pqi_wait_fd(-1, 0, s->db->abort_flag, pause_until);
+        now = pqi_now_ns();
+        if (now >= until)
+            return code;
     }
 }

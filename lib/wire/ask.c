@@ -1,4 +1,5 @@
-/* What the router asks a server. Every name is qualified: the caller's search_path is not ours. */
+/* What the router asks a server. Every name is qualified, operators too: the caller's search_path is
+ * not ours. */
 #include "ask.h"
 
 #include "../base/err.h"
@@ -17,18 +18,19 @@ static const char watch_client_sql[] =
 
 /* Statistics that a server keeps over a clean restart begin anew after a crash, also where the
  * postmaster lived on. Servers before 14 do not tell. */
-#define INCARNATION                                                          \
-    "(select (extract(epoch from w.stats_reset) * 1000000)::pg_catalog.int8" \
+#define INCARNATION                                                                               \
+    "(select (extract(epoch from w.stats_reset) operator(pg_catalog.*) 1000000)::pg_catalog.int8" \
     " from pg_catalog.pg_stat_get_wal() w)"
 #define IDENTITY(incarnation)                                                                         \
     "select r, pg_catalog.current_setting('transaction_read_only'),"                                  \
     " case when r then (select w.received_tli from pg_catalog.pg_stat_get_wal_receiver() w)"          \
-    "  else ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name("                                    \
+    "  else ('x' operator(pg_catalog.||) pg_catalog.substr(pg_catalog.pg_walfile_name("               \
     "pg_catalog.pg_current_wal_lsn()), 1, 8))::pg_catalog.bit(32)::pg_catalog.int4 end,"              \
     " (select c.system_identifier from pg_catalog.pg_control_system() c),"                            \
     " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end," \
     " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"                      \
-    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) * 1000000)::pg_catalog.int8,"        \
+    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) operator(pg_catalog.*) 1000000)"     \
+    "::pg_catalog.int8,"                                                                              \
     " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end," incarnation             \
     " from pg_catalog.pg_is_in_recovery() r"
 static const char identity_sql[] = IDENTITY(INCARNATION);
@@ -36,10 +38,10 @@ static const char identity_13_sql[] = IDENTITY("0");
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
 
-static const char map_sql[] =
-    "select s.map_version, s.map, coalesce((select pg_catalog.string_agg("
-    "pg_catalog.encode(p.tenant, 'hex') || ':' || p.shard, ' ') from pqrouter.pin p), '')"
-    " from pqrouter.stamp s";
+static const char map_sql[] = "select s.map_version, s.map, coalesce((select pg_catalog.string_agg("
+                              "pg_catalog.encode(p.tenant, 'hex') operator(pg_catalog.||) ':'"
+                              " operator(pg_catalog.||) p.shard, ' ') from pqrouter.pin p), '')"
+                              " from pqrouter.stamp s";
 
 const char pqi_ask_read_only_sql[] =
     "select pg_catalog.set_config('transaction_read_only', 'on', true)";

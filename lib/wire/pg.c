@@ -71,12 +71,27 @@ static void note_last_word(struct pqi_conn *c, const PGresult *res)
     scrubbed(c, c->trouble.text, sizeof c->trouble.text, text ? text : "");
 }
 
+/* libpq drops its queue with the link. What the server had said behind the last result it then takes
+ * for unasked, and tells, message by message, as a notice: "message type 0x5a arrived from server
+ * while idle" is ReadyForQuery, the answer to a Sync. Only the first message counts. */
+static void note_behind_end(struct pqi_conn *c, const PGresult *res)
+{
+    const char *text = PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY);
+    bool own = sqlstate_of(res)[0] == '\0'; /* libpq's own words: a server's have a code */
+    if (own && c->behind_end == PQI_BEHIND_NOTHING)
+        c->behind_end = text && strstr(text, "0x5a") ? PQI_BEHIND_SYNC : PQI_BEHIND_OTHER;
+    else if (severity_of(res) >= PQI_SEV_ERROR && c->behind_end == PQI_BEHIND_NOTHING)
+        c->behind_end = PQI_BEHIND_OTHER;
+}
+
 /* Notices are silent, but "the server is going down" is worth remembering: what is lost after it
  * may have been committed. */
 static void on_notice(void *arg, const PGresult *res)
 {
     struct pqi_conn *c = arg;
     const char *state = sqlstate_of(res);
+    if (c->cut)
+        note_behind_end(c, res);
     if (strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0)
         c->warned = true;
 }
@@ -625,9 +640,8 @@ static void end_job(struct pqi_conn *c, struct pqi_job *job, enum pqi_end end)
     }
 }
 
-static void take(struct pqi_conn *c, PGresult *res)
+static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
 {
-    enum pqi_event event = event_of(c, res);
     struct pqi_turn t = pqi_queue_take(&c->queue, event);
     struct pqi_job *job = t.mark.call;
     if (!t.broken && job && job->id != t.mark.id)
@@ -668,16 +682,26 @@ static void take_result(struct pqi_conn *c, PGresult *res)
         PQclear(res);
         die(c, PQI_TROUBLE_PROTOCOL, "a result of a kind that was not asked for");
     } else {
-        take(c, res);
+        take(c, event_of(c, res), res);
     }
+}
+
+/* Of a link that has ended libpq answers NULL for ever, where a result or a Sync was due. */
+static bool run_dry(const struct pqi_conn *c, int nulls)
+{
+    return nulls > 2 || (pqi_queue_head(&c->queue)->kind != PQI_MARK_SYNC && !c->queue.answered);
+}
+
+static void take_sync_behind_end(struct pqi_conn *c)
+{
+    if (c->behind_end == PQI_BEHIND_SYNC && pqi_queue_head(&c->queue)->kind == PQI_MARK_SYNC)
+        take(c, PQI_EVENT_SYNC, NULL);
 }
 
 static void busy_step(struct pqi_conn *c, short revents)
 {
-    if (revents & (POLLIN | POLLERR | POLLHUP) && !PQconsumeInput(c->pg)) {
-        lost(c);
-        return;
-    }
+    /* What came before the end is in libpq's hands, and counts. */
+    c->cut = revents & (POLLIN | POLLERR | POLLHUP) && !PQconsumeInput(c->pg);
     int64_t now = pqi_now_ns();
     /* Two NULLs in a row stand for nothing: libpq has lost count, or we have. */
     for (int nulls = 0; c->state == PQI_BUSY && !PQisBusy(c->pg);) {
@@ -685,12 +709,18 @@ static void busy_step(struct pqi_conn *c, short revents)
         if (res)
             c->moved_ns = now;
         nulls = res ? 0 : nulls + 1;
+        if (c->cut && !res && run_dry(c, nulls))
+            break;
         if (nulls > 2)
             die(c, PQI_TROUBLE_PROTOCOL, "no result where one was due");
         else
             take_result(c, res);
     }
-    if (c->state == PQI_BUSY && (revents & POLLOUT || c->events & POLLOUT))
+    if (c->cut && c->state == PQI_BUSY)
+        take_sync_behind_end(c);
+    if (c->cut && c->state != PQI_DEAD)
+        lost(c);
+    else if (c->state == PQI_BUSY && (revents & POLLOUT || c->events & POLLOUT))
         flush(c);
 }
 

@@ -112,6 +112,8 @@ struct pqi_conn {
     int first, address; /* where in the look-up it began; how many it tried before */
     int64_t timeout_ms, give_up_ns, dialed_ns;
     short events; /* what it waits for */
+    bool cut;     /* the link is at its end, and what came before is being read */
+    enum { PQI_BEHIND_NOTHING, PQI_BEHIND_SYNC, PQI_BEHIND_OTHER } behind_end;
     int cap;      /* room for answers */
     uint64_t ids; /* of jobs, given so far */
     struct pqi_prepared prepared;

@@ -360,8 +360,7 @@ static void nothing_is_left(pqr_session *s, const char *seeded, const char *afte
         PQR_QUERY(.sql = "select current_setting('left.behind', true) is not null"
                          " or current_setting('timezone') = 'Asia/Tokyo', random()::text = $1,"
                          " (select count(*) > 0 from pg_class where relname = 'left_behind'),"
-                         " (select count(*) > 0 from pg_prepared_statements"
-                         "  where name !~ '^pqr'),"
+                         " (select count(*) > 0 from pg_prepared_statements where name !~ '^pqr'),"
                          " (select count(*) > 0 from pg_listening_channels()),"
                          " (select count(*) > 0 from pg_cursors where is_holdable),"
                          " (select count(*) > 0 from pg_locks where locktype = 'advisory')",
@@ -395,6 +394,8 @@ static void what_a_transaction_leaves_behind_meets_nobody(void **state)
         "select setseed(0.5)",
         "do $$ begin execute 'create temp table left_behind(x int)'; end $$",
         "call leave_behind()",
+        "select leave_table()",
+        "select leave_channel()",
     };
     (void)state;
     const char *seeded = seeded_number();
@@ -446,6 +447,47 @@ static void what_a_write_or_a_read_leaves_behind_meets_nobody(void **state)
     pqr_close(db, 0);
 }
 
+/* What functions do is not seen in the statement: the server is asked. Also where there is no
+ * replica that could be behind. */
+static void what_a_function_leaves_behind_meets_nobody(void **state)
+{
+    static const char *const statements[] = {"select leave_table()", "select leave_channel()",
+                                             "insert into note(body) select leave_table()::text"};
+    (void)state;
+    const char *seeded = seeded_number();
+    for (int alone = 0; alone < 2; alone++) {
+        pqr *db = alone ? READY_ROUTER("DB_CONNECTION_LIMIT=1", "DATABASE_REPLICA_1_URL")
+                        : READY_ROUTER("DB_CONNECTION_LIMIT=1");
+        pqr_session *s = live_session(db, "acme");
+        for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+            OK(pqr_write(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+            nothing_is_left(s, seeded, statements[i]);
+        }
+        pqr_session_close(s);
+        pqr_close(db, 0);
+    }
+}
+
+static void what_a_sequence_gave_others_is_not_told(void **state)
+{
+    static const char *const statements[] = {"select lastval()", "select currval('note_id_seq')"};
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        const pqr_query *q = PQR_QUERY(.sql = statements[i], .level = PQR_LEVEL_PRIMARY);
+        OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL,
+                     &live_error));
+        FAILS(PQR_E_USAGE, pqr_write(s, q, NULL, &live_error));
+        assert_non_null(strstr(live_error.message, "RETURNING"));
+        FAILS(PQR_E_USAGE, pqr_read(s, q, NULL, &live_error));
+        pqr_tx *tx = begin(s, NULL);
+        OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL,
+                    &live_error));
+        OK(pqr_exec(tx, q, NULL, &live_error));
+        pqr_rollback(tx);
+    }
+    pqr_session_close(s);
+}
+
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
 {
     (void)state;
@@ -459,6 +501,8 @@ static void what_ends_with_its_transaction_costs_no_connection(void **state)
                           PQR_PARAMS(PQR_TEXT("x"))),
                 NULL, &live_error));
     OK(pqr_commit(tx, &live_error));
+    assert_int_equal(backend(s), before);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select use_table()"), NULL, &live_error));
     assert_int_equal(backend(s), before);
     pqr_session_close(s);
     pqr_close(db, 0);
@@ -488,6 +532,50 @@ static void a_read_only_transaction_reads_on_a_replica_and_cannot_write(void **s
     FAILS(PQR_E_READ_ONLY,
           pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('x')"), NULL, &live_error));
     pqr_rollback(tx);
+    pqr_session_close(s);
+}
+
+/* Also not by what its function does: what it has committed then would count as not done. */
+static void a_read_only_transaction_cannot_be_made_to_write(void **state)
+{
+    static const char *const statements[] = {
+        "set transaction read write",
+        "set local transaction_read_only = off",
+        "select set_config('transaction_read_only', 'off', true)",
+        "select set_read_write()",
+    };
+    static const pqr_isolation levels[] = {PQR_READ_COMMITTED, PQR_REPEATABLE_READ,
+                                           PQR_SERIALIZABLE};
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
+        for (int level = 0; level < 3; level++) {
+            pqr_tx *tx = begin(
+                s, PQR_TX(.read_only = 1, .level = PQR_LEVEL_PRIMARY, .isolation = levels[level]));
+            FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+            assert_string_equal(live_error.sqlstate, "25001");
+            FAILS(PQR_E_ROLLED_BACK, pqr_commit(tx, &live_error));
+        }
+    pqr_tx *tx = begin(s, PQR_TX(.read_only = 1, .isolation = PQR_SERIALIZABLE, .deferrable = 1,
+                                 .level = PQR_LEVEL_PRIMARY));
+    FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = statements[0]), NULL, &live_error));
+    pqr_rollback(tx);
+    pqr_session_close(s);
+}
+
+/* It may have sent notifications. */
+static void a_commit_whose_answer_is_lost_is_unknown_also_when_read_only(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    for (int read_only = 0; read_only < 2; read_only++) {
+        pqr_tx *tx = begin(
+            s, PQR_TX(.read_only = read_only, .level = PQR_LEVEL_PRIMARY, .deadline_ms = 1000));
+        OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_notify('a', 'b')"), NULL, &live_error));
+        fleet("stop " P);
+        int code = pqr_commit(tx, &live_error);
+        fleet("cont " P);
+        FAILS(PQR_E_UNKNOWN, code);
+        assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
+    }
     pqr_session_close(s);
 }
 
@@ -621,6 +709,14 @@ static int prepare(void **state)
     ask(P, "create table counter(n bigint not null)");
     ask(P, "create procedure leave_behind() language plpgsql as $$ begin"
            " perform set_config('left.behind', 'x', false), pg_advisory_lock(4711); end $$");
+    ask(P, "create function leave_table() returns int language plpgsql as $$ begin"
+           " create temp table left_behind(x int); return 1; end $$");
+    ask(P, "create function use_table() returns int language plpgsql as $$ begin"
+           " create temp table used(x int) on commit drop; return 1; end $$");
+    ask(P, "create function leave_channel() returns int language plpgsql as $$ begin"
+           " listen left_behind; return 1; end $$");
+    ask(P, "create function set_read_write() returns void language plpgsql as $$ begin"
+           " set transaction read write; end $$");
     ask(P, "insert into counter values (0)");
     make_parent_and_child(P);
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
@@ -647,8 +743,12 @@ int main(void)
         cmocka_unit_test(a_transaction_may_not_be_ended_by_sql),
         cmocka_unit_test(what_a_transaction_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_write_or_a_read_leaves_behind_meets_nobody),
+        cmocka_unit_test(what_a_function_leaves_behind_meets_nobody),
+        cmocka_unit_test(what_a_sequence_gave_others_is_not_told),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
+        cmocka_unit_test(a_read_only_transaction_cannot_be_made_to_write),
+        cmocka_unit_test(a_commit_whose_answer_is_lost_is_unknown_also_when_read_only),
         cmocka_unit_test(a_lost_connection_ends_a_transaction_that_did_not_happen),
         cmocka_unit_test(a_begin_whose_answer_is_lost_has_done_nothing),
         cmocka_unit_test(serialization_failures_are_run_again_as_a_whole),

@@ -289,6 +289,53 @@ static void the_first_write_of_a_process_is_read_where_the_map_sends_it(void **s
     pqr_close(db, 0);
 }
 
+/* Operators of the names and types that the router's own statements use, ahead of PostgreSQL's. */
+static void set_trap(const char *node)
+{
+    static const char *const operators[][3] = {{"||", "text", "text"},
+                                               {"||", "text", "integer"},
+                                               {"*", "numeric", "integer"},
+                                               {"+", "bigint", "integer"},
+                                               {"=", "oid", "oid"}};
+    ask(node, "create schema trap");
+    for (int i = 0; i < 5; i++) {
+        ask(node,
+            "create function trap.f%d(%s, %s) returns %s language plpgsql as"
+            " $$ begin raise 'trapped'; end $$",
+            i, operators[i][1], operators[i][2], i == 4 ? "boolean" : operators[i][1]);
+        ask(node, "create operator trap.%s (leftarg = %s, rightarg = %s, function = trap.f%d)",
+            operators[i][0], operators[i][1], operators[i][2], i);
+    }
+    ask(node, "alter role app set search_path = trap, pg_catalog, public");
+}
+
+static void a_search_path_does_not_redirect_the_routers_own_statements(void **state)
+{
+    (void)state;
+    static const char *const primaries[] = {P0, P1};
+    const char *tenant = tenant_of(0);
+    for (int i = 0; i < 2; i++)
+        set_trap(primaries[i]);
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    int ready = pqr_ready(db, 10000, &live_error);
+    int pinned = pqr_pin(db, tenant, 0, 1, 10000, &live_error);
+    pqr_session *s = live_session(db, tenant);
+    pqr_result *res = NULL;
+    int wrote = pqr_write(s, PQR_QUERY(.sql = "insert into note values ('there')"), &res,
+                          &live_error);
+    for (int i = 0; i < 2; i++) {
+        ask(primaries[i], "alter role app reset search_path");
+        ask(primaries[i], "drop schema trap cascade");
+    }
+    OK(ready);
+    OK(pinned);
+    OK(wrote);
+    assert_string_equal(pqr_source(res), P1);
+    pqr_result_free(res);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 static void a_session_needs_a_tenant_where_there_are_shards(void **state)
 {
     (void)state;
@@ -304,6 +351,17 @@ static void a_session_needs_a_tenant_where_there_are_shards(void **state)
 static void add_text(void *arg, const char *text)
 {
     strncat(arg, text, 60000 - strlen(arg) - 1);
+}
+
+/* Nobody has looked whose database it leads to. */
+static void a_connection_for_one_server_by_name_is_not_used_again(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    int before = health_of(db, P0).conns_idle;
+    OK(pqr_node_read(db, P0, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(health_of(db, P0).conns_idle, before);
+    pqr_close(db, 0);
 }
 
 static void the_sql_of_init_stamps_as_init_does(void **state)
@@ -358,7 +416,9 @@ int main(void)
                                stamped),
         cmocka_unit_test_setup(the_first_write_of_a_process_is_read_where_the_map_sends_it,
                                stamped),
+        cmocka_unit_test_setup(a_search_path_does_not_redirect_the_routers_own_statements, stamped),
         cmocka_unit_test_setup(a_session_needs_a_tenant_where_there_are_shards, stamped),
+        cmocka_unit_test_setup(a_connection_for_one_server_by_name_is_not_used_again, stamped),
         cmocka_unit_test_setup(the_sql_of_init_stamps_as_init_does, unstamped),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);

@@ -116,12 +116,14 @@ class Answer:
 class Server:
     """A process of the example, up and ready: on a free port, with the fleet's environment."""
 
+    program = NOTES
+
     def __init__(self, *args, **env):
         self.made = 0               # requests by which it was seen that it is
-        self.process = subprocess.Popen([NOTES, "--listen", "127.0.0.1:0", *args], text=True,
-                                        env=clean_env(**env), stdout=subprocess.PIPE)
+        self.process = subprocess.Popen([self.program, "--listen", "127.0.0.1:0", *args],
+                                        env=clean_env(**env), stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
-        self.port = int(re.fullmatch(r"notes: listening on http://127.0.0.1:(\d+)\n", line)[1])
+        self.port = int(re.fullmatch(r"\w+: listening on http://127.0.0.1:(\d+)\n", line)[1])
         assert eventually(self.is_ready)
 
     def is_ready(self):
@@ -153,8 +155,8 @@ class Server:
         last = self.process.stdout.read()
         status = self.process.wait(timeout=PATIENCE_S)
         self.process.stdout.close()
-        return (status, *(int(n) - self.made for n in re.fullmatch(
-            r"notes: (\d+) requests accepted, (\d+) answered\n", last).groups()))
+        said = re.fullmatch(r"\w+: (\d+) requests accepted, (\d+) answered(, \d+ given up)?\n", last)
+        return status, int(said[1]) - self.made, int(said[2]) - self.made
 
     def kill(self):
         self.process.kill()
@@ -252,6 +254,10 @@ class Case(unittest.TestCase):
         new = Server(*args, **env)
         self.addCleanup(new.kill)
         return new
+
+    def tenant(self, on):
+        """A new tenant that asks this server."""
+        return Tenant(new_tenant(), on=on)
 
 
 class Accounts(Case):
@@ -833,6 +839,8 @@ class Faults(Case):
 
 class Ending(Case):
 
+    made = 2                        # requests that a new tenant takes
+
     def load(self, t, answers, failures, enough):
         """Writes and reads on one connection after another, until nobody lets it in."""
         connection, n = None, 0
@@ -862,7 +870,7 @@ class Ending(Case):
     def test_every_accepted_request_is_answered_when_it_is_told_to_end_under_load(self):
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             s = self.server("--grace", "60000")
-            t = Tenant(new_tenant(), on=s)
+            t = self.tenant(s)
             threads, answers, failures, enough = [], [], [], threading.Semaphore(0)
             for _ in range(8):
                 threads.append(threading.Thread(target=self.load,
@@ -876,14 +884,14 @@ class Ending(Case):
                 thread.join(timeout=PATIENCE_S)
             self.assertEqual([], failures)
             self.assertEqual({200, 201}, {a.status for a in answers})
-            # Two more: those that made the tenant.
-            self.assertEqual((0, len(answers) + 2, len(answers) + 2), (status, accepted, answered))
+            n = len(answers) + self.made
+            self.assertEqual((0, n, n), (status, accepted, answered))
             self.assertEqual(str(sum(a.status == 201 for a in answers)), fleet.sql(
                 "shard0/primary", f"select count(*) from notes.note where tenant = '{t.name}'"))
 
     def test_a_request_that_is_under_way_is_answered_and_its_connection_closed(self):
         s = self.server("--deadline", "60000", "--grace", "0")
-        t = Tenant(new_tenant(), on=s)
+        t = self.tenant(s)
         note = t.note()
         with ThreadPoolExecutor(1) as pool, locked(note) as release:
             slow = pool.submit(t.ask, "PATCH", f"/notes/{note}", {"title": "Waited"})
@@ -899,7 +907,7 @@ class Ending(Case):
 
     def test_a_request_that_has_come_in_part_is_waited_for(self):
         s = self.server("--grace", "60000")
-        t = Tenant(new_tenant(), on=s)
+        t = self.tenant(s)
         body = json.dumps({"slug": "late", "title": "x"}).encode()
         connection = s.connect()
         self.addCleanup(connection.close)
@@ -911,7 +919,7 @@ class Ending(Case):
         self.assertTrue(eventually(self.refused(s)))
         connection.send(body[10:])
         self.assertEqual(201, Answer(connection.getresponse()).status)
-        self.assertEqual((0, 3, 3), s.end())
+        self.assertEqual((0, self.made + 1, self.made + 1), s.end())
 
     def test_who_still_waits_to_be_let_in_is_answered_too(self):
         s = self.server("--grace", "60000")

@@ -2,7 +2,9 @@
  * itself says who served (its cluster_name); pqr_source must agree. Fleet: one shard, two replicas. */
 #include "live.h"
 
+#include <libpq-fe.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -252,6 +254,67 @@ static void a_session_does_not_go_back_in_time_when_its_replica_leaves(void **st
     pqr_close(db, 0);
 }
 
+static int64_t count_on(pqr_session *s, int level, char source[64])
+{
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 98000", .level = level),
+                &res, &live_error));
+    int64_t n = pqr_int64(res, 0, 0);
+    snprintf(source, 64, "%s", pqr_source(res));
+    pqr_result_free(res);
+    return n;
+}
+
+static void sees_it_still(pqr_session *s)
+{
+    char source[64];
+    if (count_on(s, PQR_LEVEL_SESSION, source) != 1) {
+        fleet("resume-replay " R1);
+        fleet("resume-replay " R2);
+        fail_msg("%s shows what was before", source);
+    }
+}
+
+/* Its postmaster lives on, and its backends start anew from its last restart point: what it had
+ * shown after that it shows again only when it has replayed it. */
+static void a_session_does_not_go_back_in_time_when_its_replica_crashes(void **state)
+{
+    (void)state;
+    char source[64] = "";
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    fleet("sql " P " checkpoint");
+    char at[64];
+    snprintf(at, sizeof at, "%s", ask(P, "select pg_current_wal_lsn()"));
+    EVENTUALLY(5000, ask_number(R1, "select (pg_last_wal_replay_lsn() >= '%s')::int", at) == 1);
+    fleet("sql " R1 " checkpoint");
+    fleet("sql " R1 " \"alter system set recovery_min_apply_delay = '1h'\"");
+    ask(P, "insert into note(body) values (98000)");
+    EVENTUALLY(5000, ask_number(R1, "select count(*) from note where body = 98000") == 1);
+    pqr_session *s = NULL, *any = live_session(db, "acme");
+    while (strcmp(source, R1) != 0) {
+        pqr_session_close(s);
+        s = live_session(db, "acme");
+        count_on(s, PQR_LEVEL_SESSION, source);
+    }
+    fleet("sql " R1 " 'select pg_reload_conf()'");
+    long pid = ask_number(R1, "select pid from pg_stat_activity where usename = current_user"
+                              " and state = 'idle' limit 1");
+    assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
+    bool behind = false;
+    for (int64_t until = live_now_ms() + 20000; !behind && live_now_ms() < until;)
+        behind = count_on(any, PQR_LEVEL_ANY, source) == 0;
+    assert_string_equal(source, R1);
+    for (int i = 0; i < 20; i++)
+        sees_it_still(s);
+    pqr_session_close(s);
+    pqr_session_close(any);
+    fleet("sql " R1 " 'alter system reset recovery_min_apply_delay'");
+    fleet("sql " R1 " 'select pg_reload_conf()'");
+    EVENTUALLY(10000, ask_number(R1, "select count(*) from note where body = 98000") == 1);
+    ask(P, "delete from note where body = 98000");
+    pqr_close(db, 0);
+}
+
 static const char *source_of_next_read(pqr_session *s)
 {
     static char source[64];
@@ -291,6 +354,96 @@ static void beside_and_after_a_transaction_a_session_does_not_go_back(void **sta
     pqr_give_back(s, lent);
     assert_string_equal(source_of_next_read(s), P);
     pqr_session_close(s);
+}
+
+/* What is written on it, the session cannot know the position of, whatever else tells one. */
+static void while_a_connection_is_lent_for_writing_and_after_a_session_does_not_go_back(
+    void **state)
+{
+    struct pg_conn *lent[2];
+    pqr_session *s = live_session(*state, "acme");
+    for (int i = 0; i < 2; i++)
+        OK(pqr_lend(s, PQR_LEND_WRITE, &lent[i], &live_error));
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_give_back(s, lent[0]);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_string_equal(source_of_next_read(s), P);
+    pqr_give_back(s, lent[1]);
+    assert_string_equal(source_of_next_read(s), P);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    EVENTUALLY(10000, strcmp(source_of_next_read(s), P) != 0);
+    pqr_session_close(s);
+}
+
+/* A session on a replica; from now on the replicas stand still. */
+static pqr_session *session_beside_paused_replicas(pqr_session *s)
+{
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    EVENTUALLY(10000, strcmp(source_of_next_read(s), P) != 0);
+    fleet("pause-replay " R1);
+    fleet("pause-replay " R2);
+    ask(P, "insert into note(body) values (98000)");
+    return s;
+}
+
+static void end_beside_paused_replicas(pqr_session *s)
+{
+    pqr_session_close(s);
+    fleet("resume-replay " R1);
+    fleet("resume-replay " R2);
+    ask(P, "delete from note where body = 98000");
+    EVENTUALLY(10000, ask_number(R1, "select count(*) from note where body = 98000") == 0 &&
+                          ask_number(R2, "select count(*) from note where body = 98000") == 0);
+}
+
+#define COUNT PQR_QUERY(.sql = "select count(*) from note where body = 98000")
+
+static void what_a_transaction_showed_a_session_sees_still(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    for (int read_only = 0; read_only < 2; read_only++)
+        for (int end = 0; end < 3; end++) {
+            pqr_tx *tx;
+            pqr_result *res = NULL;
+            pqr_session *s = live_session(db, "acme");
+            OK(pqr_begin(s, PQR_TX(.read_only = read_only, .level = PQR_LEVEL_PRIMARY), &tx,
+                         &live_error));
+            session_beside_paused_replicas(s);
+            OK(pqr_exec(tx, COUNT, &res, &live_error));
+            assert_int_equal(pqr_int64(res, 0, 0), 1);
+            pqr_result_free(res);
+            if (end == 1)
+                pqr_rollback(tx);
+            else if (end == 2)
+                OK(pqr_commit(tx, &live_error));
+            sees_it_still(s);
+            if (end == 0)
+                pqr_rollback(tx);
+            end_beside_paused_replicas(s);
+        }
+    pqr_close(db, 0);
+}
+
+static void what_a_lent_connection_showed_a_session_sees_still(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=0");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx;
+    struct pg_conn *lent;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    OK(pqr_lend(s, PQR_LEND_READ, &lent, &live_error)); /* of the primary, by that */
+    pqr_rollback(tx);
+    session_beside_paused_replicas(s);
+    PGresult *res = PQexec(lent, "select count(*) from note where body = 98000");
+    assert_string_equal(PQgetvalue(res, 0, 0), "1");
+    PQclear(res);
+    pqr_give_back(s, lent);
+    sees_it_still(s);
+    end_beside_paused_replicas(s);
+    pqr_close(db, 0);
 }
 
 static void *write_all_the_time(void *arg)
@@ -617,8 +770,13 @@ int main(void)
         cmocka_unit_test(a_session_reads_its_own_writes),
         cmocka_unit_test(a_session_returns_to_a_replica_once_that_has_its_write),
         cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_leaves),
+        cmocka_unit_test(a_session_does_not_go_back_in_time_when_its_replica_crashes),
         cmocka_unit_test(after_a_write_in_doubt_a_session_reads_from_the_primary),
         cmocka_unit_test(beside_and_after_a_transaction_a_session_does_not_go_back),
+        cmocka_unit_test(
+            while_a_connection_is_lent_for_writing_and_after_a_session_does_not_go_back),
+        cmocka_unit_test(what_a_transaction_showed_a_session_sees_still),
+        cmocka_unit_test(what_a_lent_connection_showed_a_session_sees_still),
         cmocka_unit_test(a_session_stays_on_its_replica_also_while_others_write),
         cmocka_unit_test(a_read_that_writes_fails_on_every_node),
         cmocka_unit_test(a_replica_without_a_free_connection_is_passed_over),

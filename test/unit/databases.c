@@ -282,6 +282,10 @@ static void a_file_without_a_usable_secret_is_refused(void **state)
     }
     assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PASSWORD_FILE=/nowhere/at/all"),
                   "DATABASE_PASSWORD_FILE: its file cannot be read: No such file or directory");
+    assert_faults(ENV("DATABASE_URL_FILE=/nowhere/at/all"),
+                  "DATABASE_URL_FILE: /nowhere/at/all cannot be read: No such file or directory");
+    assert_faults(ENV("DATABASE_URL_FILE=postgresql://a:pw@h/d"),
+                  "DATABASE_URL_FILE: its file cannot be read: No such file or directory");
     assert_faults(ENV("DATABASE_NAME=app", "DATABASE_PASSWORD_FILE=/tmp"),
                   "DATABASE_PASSWORD_FILE: its file cannot be read: Is a directory");
 }

@@ -5,6 +5,7 @@
 #include "../../lib/wire/world.h"
 #include "../lib/names.h"
 
+#include <arpa/inet.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -85,8 +86,9 @@ static bool under_way(const struct pqi_conn *c)
     return c->state != PQI_DEAD && c->state != PQI_IDLE;
 }
 
-/* Drives it as its owners do; true: it is connected, to the good address, in time. */
-static bool connects(struct pqi_conn *c)
+/* Drives it as its owners do; true: it is connected, to the good address, in time. The server's
+ * end of it, or -1, into *out. */
+static bool connects_to(struct pqi_conn *c, int *out)
 {
     int server = -1;
     for (short revents = 0; under_way(c) && pqi_now_ns() < give_up_ns;) {
@@ -99,9 +101,17 @@ static bool connects(struct pqi_conn *c)
             revents = pqi_wait_fd(pqi_conn_fd(c), pqi_conn_events(c), -1,
                                   soon < c->connect_until_ns ? soon : c->connect_until_ns);
     }
+    *out = server;
+    return c->state == PQI_IDLE;
+}
+
+static bool connects(struct pqi_conn *c)
+{
+    int server;
+    bool connected = connects_to(c, &server);
     if (server >= 0)
         close(server);
-    return c->state == PQI_IDLE;
+    return connected;
 }
 
 static void end(struct pqi_conn *c)
@@ -194,6 +204,67 @@ static void after_the_one_that_worked_all_the_others_are_tried(void **state)
     end(c);
 }
 
+/* ---- What was answered before the end --------------------------------------------------------- */
+
+#define ROW_BYTES 40000 /* libpq reads on at once behind so much, and then meets the reset */
+
+static size_t put(char *out, char kind, const void *body, uint32_t len)
+{
+    uint32_t be = htonl(len + 4);
+    out[0] = kind;
+    memcpy(out + 1, &be, 4);
+    memcpy(out + 5, body, len);
+    return len + 5;
+}
+
+/* A server's answer to one statement: a row and its tag; an error of its transaction; the answer to
+ * its Sync; then a reset. */
+enum { NO_SYNC, SYNC, ERROR_AND_SYNC, ANSWERS };
+static void answer_and_reset(int server, int behind)
+{
+    static const char error[] = "SERROR\0VERROR\0C23503\0Mno parent\0";
+    static const char column[] = "\0\1x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0";
+    static char row[6 + ROW_BYTES], out[ROW_BYTES + 200];
+    uint32_t len = htonl(ROW_BYTES);
+    memset(row, 'x', sizeof row);
+    memcpy(row, "\0\1", 2);
+    memcpy(row + 2, &len, 4);
+    size_t n = put(out, '1', "", 0);
+    n += put(out + n, '2', "", 0);
+    n += put(out + n, 'T', column, sizeof column - 1);
+    n += put(out + n, 'D', row, sizeof row);
+    n += put(out + n, 'C', "INSERT 0 1", 11);
+    if (behind == ERROR_AND_SYNC)
+        n += put(out + n, 'E', error, sizeof error);
+    if (behind != NO_SYNC)
+        n += put(out + n, 'Z', "I", 1);
+    assert_int_equal(send(server, out, n, MSG_NOSIGNAL), n);
+    struct linger at_once = {1, 0};
+    setsockopt(server, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+    close(server);
+}
+
+static void what_was_acknowledged_before_the_end_is_so(void **state)
+{
+    (void)state;
+    static const struct pqi_stmt insert = {.sql = "insert", .sync = true};
+    for (int behind = 0; behind < ANSWERS; behind++) {
+        RESOLVES_TO(GOOD);
+        int server;
+        struct pqi_conn *c = begin(FOREVER_MS, FOREVER_MS);
+        assert_true(connects_to(c, &server));
+        pqi_conn_send(c, &insert, 1);
+        answer_and_reset(server, behind);
+        while (c->state == PQI_BUSY)
+            pqi_conn_step(c, pqi_wait_fd(pqi_conn_fd(c), pqi_conn_events(c), -1, give_up_ns));
+        assert_int_equal(c->state, PQI_DEAD);
+        assert_int_equal(c->trouble.kind, PQI_TROUBLE_LOST);
+        assert_int_equal(c->answers[0].acknowledged, behind == SYNC);
+        assert_int_equal(c->answers[0].state, PQI_ANSWER_OK);
+        end(c);
+    }
+}
+
 /* ---- Whose fault it is ----------------------------------------------------------------------- */
 
 static void a_lack_of_descriptors_is_not_taken_for_a_refusal(void **state)
@@ -223,6 +294,7 @@ int main(void)
         TEST(the_address_that_worked_is_tried_first_from_then_on),
         TEST(an_address_that_worked_is_given_up_when_the_name_has_it_no_more),
         TEST(after_the_one_that_worked_all_the_others_are_tried),
+        TEST(what_was_acknowledged_before_the_end_is_so),
         TEST(a_lack_of_descriptors_is_not_taken_for_a_refusal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -423,7 +423,13 @@ static void every_reason_has_its_words(void **state)
     assert_string_equal(seen[PQI_WHY_NOT_SEEN], "has not replayed what the session has seen");
     assert_string_equal(seen[PQI_WHY_NOT_ASKED], "the read asks for the other role");
     assert_string_equal(seen[PQI_WHY_UNKNOWN], "not looked at yet");
-    assert_string_equal(seen[PQI_WHY_LAG_UNKNOWN], "its lag is not known yet");
+    c.lag = (struct pqi_lag){4560, -1};
+    assert_string_equal(pqi_why_text(PQI_WHY_LAG_UNKNOWN, &c, &need, buf, sizeof buf),
+                        "4560 bytes behind, for longer than is remembered");
+    c.lag = (struct pqi_lag){-1, -1};
+    assert_string_equal(
+        pqi_why_text(PQI_WHY_LAG_UNKNOWN, &c, &need, buf, sizeof buf),
+        "its lag is unknown while no primary answers or its timeline is not proven");
     assert_non_null(strstr(seen[PQI_WHY_STAMP], "its stamp is of another shard or fleet"));
     assert_non_null(strstr(seen[PQI_WHY_ROLE], "not of this shard"));
 }
