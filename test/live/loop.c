@@ -523,31 +523,54 @@ static void max_bounds_the_callbacks_and_the_rest_is_told(void **state)
     leave(&t);
 }
 
-/* libpq takes a buffer at a time out of its socket; the rest makes no new edge. */
+/* With no lane open nothing else makes the descriptor readable: libpq takes a buffer at a time out of
+ * its socket, and what it left there makes no new edge. */
 static void large_answers_are_read_to_their_end_by_edges_too(void **state)
 {
     (void)state;
+    static const int sizes[] = {15000, 17000, 24000, 30000, 60000, 5000000};
     struct stage t = STAGE("DB_HEALTH_INTERVAL=100ms");
-    for (enum waiting how = BY_POLL; how <= BY_EDGE; how++) {
-        struct end e[3] = {{0}};
-        int epoll = epoll_on(t.loop, how);
-        submit_read(t.loop, t.s, "select repeat('x', 50000) from generate_series(1, 100)", &e[0],
-                    NULL);
-        submit_write(t.loop, t.s, "select repeat('x', 50000) from generate_series(1, 100)", &e[1],
-                     NULL);
-        submit_read(t.loop, t.s, "select repeat('x', 90) from generate_series(1, 40000)", &e[2],
-                    NULL);
-        for (int i = 0; i < 3; i++)
-            while (e[i].times == 0) {
+    for (enum waiting how = BY_POLL; how <= BY_EDGE; how++)
+        for (int i = 0; i < 6; i++) {
+            struct end e = {0};
+            char sql[64];
+            int epoll = epoll_on(t.loop, how);
+            snprintf(sql, sizeof sql, "select repeat('x', %d)", sizes[i]);
+            submit_write(t.loop, t.s, sql, &e, NULL);
+            while (e.times == 0) {
                 wait_by(t.loop, how, epoll);
-                live_sleep_ms(2); /* so that much is there at once */
+                live_sleep_ms(20); /* so that all is there at once */
                 dispatch(t.loop, 0);
             }
-        for (int i = 0; i < 3; i++) {
-            assert_int_equal(e[i].err.code, PQR_OK);
-            assert_int_equal(pqr_rows(e[i].res), i < 2 ? 100 : 40000);
-            pqr_result_free(e[i].res);
+            assert_int_equal(e.err.code, PQR_OK);
+            assert_int_equal(pqr_length(e.res, 0, 0), sizes[i]);
+            pqr_result_free(e.res);
+            close(epoll);
         }
+    leave(&t);
+}
+
+/* Nothing will come from outside: what `max` has left over must be told by the dispatch itself. */
+static void what_a_dispatch_leaves_over_it_tells_at_once(void **state)
+{
+    (void)state;
+    struct stage t = STAGE("DB_HEALTH_INTERVAL=100ms");
+    enum { N = 10 };
+    for (enum waiting how = BY_POLL; how <= BY_EDGE; how++) {
+        struct end e[N] = {{0}};
+        int epoll = epoll_on(t.loop, how);
+        for (int i = 0; i < N; i++) {
+            pqr_call *call;
+            submit_read(t.loop, t.s, "select 1", &e[i], &call);
+            pqr_cancel(call);
+        }
+        for (int i = 0; i < N; i++) {
+            struct epoll_event ev;
+            assert_true(how == BY_POLL ? readable(t.loop, 0) : epoll_wait(epoll, &ev, 1, 0) == 1);
+            assert_int_equal(dispatch(t.loop, 1), 1);
+        }
+        for (int i = 0; i < N; i++)
+            assert_int_equal(e[i].err.code, PQR_E_CANCELLED);
         close(epoll);
     }
     leave(&t);
@@ -1513,6 +1536,7 @@ int main(void)
         cmocka_unit_test(callbacks_run_in_dispatch_only_and_once_each),
         cmocka_unit_test(max_bounds_the_callbacks_and_the_rest_is_told),
         cmocka_unit_test(large_answers_are_read_to_their_end_by_edges_too),
+        cmocka_unit_test(what_a_dispatch_leaves_over_it_tells_at_once),
         cmocka_unit_test(callbacks_submit_and_close_sessions),
         cmocka_unit_test(a_deadline_makes_the_descriptor_readable_by_itself),
         cmocka_unit_test(an_idle_loop_is_left_alone),
