@@ -377,6 +377,11 @@ static int local_configs(const char *p)
     return n;
 }
 
+static bool begins_leaving(char c)
+{
+    return c == 'S' || c == 'A' || c == 'D' || c == 'L' || c == 'P' || c == 'R';
+}
+
 /* What the session remembers of its sequences; on a shared connection they were somebody else's. */
 static const char *const remembering[] = {"currval", "lastval"};
 
@@ -413,24 +418,12 @@ static struct functions functions_of(const char *sql)
     int configs = 0;
     bool remembers = false;
     for (const char *p = sql; *p; p++) {
+        char first = upper_of(*p);
         const char *name = NULL;
-        switch (upper_of(*p)) {
-        case 'C':
-            remembers |= begins_name(p, "CURRVAL");
-            break;
-        case 'L':
-            remembers |= begins_name(p, "LASTVAL");
-            /* fall through */
-        case 'S':
-        case 'A':
-        case 'D':
-        case 'P':
-        case 'R':
+        if (first == 'C' || first == 'L')
+            remembers |= begins_name(p, "CURRVAL") || begins_name(p, "LASTVAL");
+        if (begins_leaving(first))
             name = one_of(p, leaving, sizeof leaving / sizeof *leaving);
-            break;
-        default:
-            break;
-        }
         configs += name == leaving[0];
         if (name && name != leaving[0] && !f.leaves)
             f.leaves = name;

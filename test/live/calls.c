@@ -544,8 +544,7 @@ static void a_read_only_transaction_cannot_be_made_to_write(void **state)
         "select set_config('transaction_read_only', 'off', true)",
         "select set_read_write()",
     };
-    static const pqr_isolation levels[] = {PQR_READ_COMMITTED, PQR_REPEATABLE_READ,
-                                           PQR_SERIALIZABLE};
+    static const int32_t levels[] = {PQR_READ_COMMITTED, PQR_REPEATABLE_READ, PQR_SERIALIZABLE};
     pqr_session *s = live_session(*state, "acme");
     for (size_t i = 0; i < sizeof statements / sizeof *statements; i++)
         for (int level = 0; level < 3; level++) {
