@@ -77,5 +77,5 @@ int reply_send(struct reply *reply, struct MHD_Connection *c, bool stopping)
     }
     json_decref(reply->body);
     reply->body = NULL;
-    return queued;
+    return (int)queued;
 }
