@@ -8,6 +8,7 @@
 #include "monitor.h"
 #include "session.h"
 
+#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,7 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
     pqi_err_none(&c->err);
     c->db = s->db;
     c->session = s;
-    c->position = -1;
+    c->behind = -1;
     c->unit = true;
     c->begun_ns = pqi_now_ns();
     c->until_ns = pqi_after_ms(c->begun_ns, deadline_ms > 0 ? deadline_ms : s->deadline_ms);
@@ -73,7 +74,7 @@ static int failed_statement(struct pqi_call *c)
 {
     for (int i = 0; i < c->n; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i);
-        if (a && a->state == PQI_ANSWER_ERROR && i != c->position)
+        if (a && a->state == PQI_ANSWER_ERROR && i != c->behind)
             return i;
     }
     return -1;
@@ -83,7 +84,7 @@ static bool acknowledged(struct pqi_call *c)
 {
     for (int i = 0; i < c->n; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
-        if (i != c->position && !(a && a->acknowledged))
+        if (i != c->behind && !(a && a->acknowledged))
             return false;
     }
     return true;
@@ -327,15 +328,38 @@ static bool board(struct pqi_call *c);
 
 /* An idle connection may have been ended by the server, or be of a time before a failover: then
  * it never was, for the call. */
-static void use_pooled(struct pqi_call *c)
+static void discard(struct pqi_call *c)
 {
-    if (!pqi_conn_outdated(c->node, c->conn) && !pqi_conn_stale(c->conn)) {
-        run(c);
-        return;
-    }
     pqi_count(c->db, discarded);
     drop_conn(c);
     acquire(c);
+}
+
+/* What was asked behind its last caller's work must be in first; it almost always is. */
+static void settle_step(struct pqi_call *c, short revents)
+{
+    pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_IDLE)
+        pqi_conn_settle(c->node, c->conn);
+    bool idle = c->conn->state == PQI_IDLE;
+    if (c->conn->state == PQI_DEAD || c->conn->tainted || (idle && pqi_conn_stale(c->conn)))
+        discard(c);
+    else if (idle)
+        run(c);
+}
+
+static void use_pooled(struct pqi_call *c)
+{
+    if (pqi_conn_outdated(c->node, c->conn)) {
+        discard(c);
+    } else if (c->conn->settles) {
+        c->state = PQI_CALL_SETTLE;
+        settle_step(c, POLLIN);
+    } else if (pqi_conn_stale(c->conn)) {
+        discard(c);
+    } else {
+        run(c);
+    }
 }
 
 static void acquire(struct pqi_call *c)
@@ -415,15 +439,14 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
                            .deal_session = true};
     if (!c->write) {
         pqi_shard_need(c->shard, c->level, &e.need);
-        e.need.seen = c->session->seen;
         e.need.stay = c->session->stay;
         e.read_ns = c->session->read_ns;
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
-        bool unsure = c->session->unsure || c->session->write_loans > 0;
-        if (unsure && c->level == PQR_LEVEL_SESSION)
+        if (c->level == PQR_LEVEL_SESSION && !pqi_session_sure(c->session, c->shard))
             e.need.level = PQR_LEVEL_PRIMARY;
     }
+    e.need.seen = c->session->seen;
     if (c->session->fixed_node) {
         c->node = c->session->fixed_node;
         return PQI_PLACE_GO;
@@ -581,7 +604,8 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
     struct pqi_failure f = failure_of(c, statement, timed_out);
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
-    c->session->unsure |= c->err.code == PQR_E_UNKNOWN; /* it reads where that can be seen */
+    if (c->err.code == PQR_E_UNKNOWN)
+        c->session->unsure_ns = PQI_FOREVER; /* it reads where that can be seen */
     bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
     if (c->conn)
         c->conn->tainted |= !fate.keep;
@@ -608,28 +632,12 @@ static void run_failed(struct pqi_call *c, int statement, bool timed_out)
 }
 
 /* A read of level any promises nothing to the session, and takes nothing from it. */
-static void tell_session(struct pqi_call *c, const struct pqi_position *at)
+static void tell_session(struct pqi_call *c)
 {
-    if (!c->write && c->level == PQR_LEVEL_ANY)
-        return;
-    if (c->unit && !c->write)
+    if (c->write && c->effects)
+        pqi_session_wrote_on(c->session, c->node);
+    else if (c->unit && !c->write && c->level != PQR_LEVEL_ANY)
         pqi_session_read_on(c->session, c->node, c->generation);
-    if (c->position >= 0 || c->effects)
-        pqi_session_saw(c->session, c->node, c->write, at);
-}
-
-/* How far the server was, behind the call. A connection in which something is left, or that does
- * not tell, is not used again. NULL: not asked, or not told. */
-static const struct pqi_position *look_behind(struct pqi_call *c, struct pqi_position *at)
-{
-    if (c->position < 0)
-        return NULL;
-    bool told = pqi_ask_position(pqi_call_answer(c, c->position), at);
-    c->conn->tainted |= at->left_behind;
-    if (told && at->role == PQR_ROLE_REPLICA)
-        at->timeline = pqi_shard_replayed(c->node,
-                                          at->lsn); /* so that the session may stay there */
-    return told ? at : NULL;
 }
 
 /* A lane does this for its riders. */
@@ -642,16 +650,14 @@ static void note_pace(struct pqi_call *c)
 
 static void run_done(struct pqi_call *c)
 {
-    struct pqi_position behind;
     if (!c->rode)
         note_pace(c);
-    const struct pqi_position *at = look_behind(c, &behind);
     int statement = failed_statement(c);
     if (statement >= 0) {
         run_failed(c, statement, false);
         return;
     }
-    tell_session(c, at);
+    tell_session(c);
     pqi_err_none(&c->err);
     done(c);
 }
@@ -659,7 +665,9 @@ static void run_done(struct pqi_call *c)
 static void run_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
-    if (c->conn->state == PQI_IDLE)
+    c->conn->settles = c->behind >= 0 && c->conn->n > c->behind;
+    if (c->conn->state == PQI_IDLE ||
+        (c->conn->settles && c->conn->state == PQI_BUSY && acknowledged(c)))
         run_done(c);
     else if (c->conn->state != PQI_DEAD)
         return;
@@ -670,7 +678,7 @@ static void run_step(struct pqi_call *c, short revents)
 }
 
 /* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
- * server sees that and stops. If only the position is missing, what was asked is done. */
+ * server sees that and stops. If only what is asked behind is missing, what was asked is done. */
 static void run_late(struct pqi_call *c)
 {
     pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
@@ -680,6 +688,16 @@ static void run_late(struct pqi_call *c)
     }
     pqi_count(c->db, deadlines);
     run_failed(c, -1, true);
+}
+
+/* A statement that has often left nothing in its session is looked behind now and then only. What
+ * it may leave in the end, a temporary table or a LISTEN, would not stand before a real table, nor
+ * show anybody's rows. */
+static bool looks_behind(struct pqi_call *c)
+{
+    c->conn->habit = c->effects && c->behind == 1 ? c->stmts[0].hash : 0;
+    return c->behind < 0 || c->conn->habit == 0 ||
+           pqi_habit_asks(&c->db->habits, c->conn->habit, pqi_random());
 }
 
 static void run(struct pqi_call *c)
@@ -695,7 +713,7 @@ static void run(struct pqi_call *c)
     c->sent_ns = c->begun_ns;
     if (c->hash != 0)
         c->sent_ns = pqi_now_ns();
-    pqi_conn_send(c->conn, c->stmts, c->n);
+    pqi_conn_send(c->conn, c->stmts, looks_behind(c) ? c->n : c->behind);
     run_step(c, 0);
 }
 
@@ -849,7 +867,7 @@ static void conn_late(struct pqi_call *c, int64_t now)
         run_late(c);
     } else if (deadline) {
         drop_conn(c);
-        end_unsent(c, "connecting");
+        end_unsent(c, c->state == PQI_CALL_SETTLE ? "waiting for a connection" : "connecting");
     } else {
         pqi_conn_late(c->conn);
         connect_step(c, 0); /* its name's next address, or it failed */
@@ -868,7 +886,7 @@ static void pause_late(struct pqi_call *c)
 static bool on_conn(const struct pqi_call *c)
 {
     return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE ||
-           c->state == PQI_CALL_RUN;
+           c->state == PQI_CALL_SETTLE || c->state == PQI_CALL_RUN;
 }
 
 static int64_t soonest(int64_t a, int64_t b)
@@ -903,6 +921,8 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         ride_step(c, now);
     else if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
+    else if (c->state == PQI_CALL_SETTLE)
+        settle_step(c, revents);
     else if (on_conn(c) && !aborted(c) && now < c->until_ns)
         connect_step(c, revents); /* else nothing is sent any more: it ends below */
     else if (c->state == PQI_CALL_QUEUE)

@@ -76,7 +76,8 @@ void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)
             continue;
         pqi_list_remove(l);
         s->write_loans -= loan->write;
-        s->unsure |= loan->write; /* what was written on it, nobody tells the position of */
+        if (loan->write)
+            s->unsure_ns = PQI_FOREVER; /* what it wrote may still be under way */
         if (!loan->write)
             pqi_session_read_beside(s, loan->node, loan->conn);
         pqi_conn_give_up(loan->node, loan->conn);

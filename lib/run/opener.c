@@ -220,7 +220,8 @@ static void begin(struct opening *x, struct pqi_conn *pooled)
 static void use(struct opening *x, struct pqi_conn *pooled)
 {
     struct pqi_node *node = x->lane->node;
-    if (pooled && (pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled))) {
+    /* One that still settles would have to be waited for: it is not worth that. */
+    if (pooled && (pooled->settles || pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled))) {
         pqi_count(x->opener->db, discarded);
         pqi_conn_give_up(node, pooled);
         anew(x, "a pooled connection was found dead");

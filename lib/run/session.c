@@ -4,6 +4,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "map.h"
+#include "shard.h"
 
 #include <string.h>
 
@@ -57,19 +58,11 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
     if (shard != s->shard) {
         s->shard = shard;
         s->seen = (struct pqi_seen){0};
-        s->unsure = false;
+        s->unsure_ns = 0;
         s->stay = -1;
         s->read_ns = 0;
     }
     return shard;
-}
-
-static uint64_t segment_bytes_of(struct pqi_shard *s)
-{
-    pthread_mutex_lock(&s->lock);
-    uint64_t bytes = s->segment_bytes;
-    pthread_mutex_unlock(&s->lock);
-    return bytes;
 }
 
 void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation)
@@ -86,21 +79,22 @@ void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
         pqi_session_read_on(s, node, conn->generation);
 }
 
-void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
-                     const struct pqi_position *at)
+void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node)
 {
-    if (node->shard != s->shard) /* its tenant has moved meanwhile: this says nothing of there */
-        return;
-    if (!at) {
-        s->unsure |= write;
-        return;
-    }
-    uint64_t lsn = at->lsn;
-    if (at->role == PQR_ROLE_PRIMARY)
-        lsn = pqi_lsn_floor(lsn, segment_bytes_of(node->shard));
-    /* What it was unsure of is at or before what the primary shows now. */
-    s->unsure &= at->role != PQR_ROLE_PRIMARY;
-    if (at->role == PQR_ROLE_PRIMARY)
-        s->read_ns = 0; /* so is whatever it has read */
-    pqi_seen_raise(&s->seen, at->timeline, lsn);
+    if (node->shard ==
+        s->shard) /* else its tenant has moved meanwhile: that says nothing of there */
+        s->unsure_ns = pqi_now_ns();
+}
+
+bool pqi_session_sure(struct pqr_session *s, struct pqi_shard *shard)
+{
+    struct pqi_seen covered;
+    if (s->write_loans > 0 || s->unsure_ns == PQI_FOREVER)
+        return false;
+    if (s->unsure_ns > 0 && !pqi_shard_covers(shard, s->unsure_ns, &covered))
+        return false;
+    if (s->unsure_ns > 0)
+        pqi_seen_raise(&s->seen, covered.timeline, covered.lsn);
+    s->unsure_ns = 0;
+    return true;
 }

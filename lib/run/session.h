@@ -16,7 +16,10 @@ struct pqr_session {
 
     struct pqi_shard *shard; /* where `seen` and `stay` hold; NULL: nowhere yet */
     struct pqi_seen seen;
-    bool unsure;     /* a write's position is not known: only the primary is surely not older */
+    /* It may have written or seen on the primary what no replica has: then it reads there. 0: it
+     * has not. PQI_FOREVER: a write is in doubt, or not over. Otherwise the moment by which all of
+     * it was there: a position that the primary told after that covers it. */
+    int64_t unsure_ns;
     int write_loans; /* lent connections that may write at any moment: as if unsure meanwhile */
     int stay;        /* the node that it read from last; -1: none */
     int64_t read_ns; /* when; 0: it has not read */
@@ -45,8 +48,11 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
 void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
                              const struct pqi_conn *conn);
 
-/* It has written (or ended a transaction) on `node`, up to this position (NULL: not known). */
-void pqi_session_saw(struct pqr_session *s, const struct pqi_node *node, bool write,
-                     const struct pqi_position *at);
+/* It has written on `node`, or seen there what it did in a transaction. */
+void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node);
+
+/* May it read from replicas? Only those at or past `seen`, which rises here to what covers its
+ * writes, once the primary has told that. */
+bool pqi_session_sure(struct pqr_session *s, struct pqi_shard *shard);
 
 #endif

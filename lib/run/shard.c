@@ -267,15 +267,13 @@ static uint32_t proven_timeline(const struct pqi_shard *s, const struct pqi_know
     return s->timeline;
 }
 
-uint32_t pqi_shard_replayed(struct pqi_node *node, uint64_t lsn)
+bool pqi_shard_covers(struct pqi_shard *s, int64_t at_ns, struct pqi_seen *out)
 {
-    pthread_mutex_lock(&node->shard->lock);
-    struct pqi_known *k = &node->known;
-    if (k->report.role == PQR_ROLE_REPLICA && lsn > k->lsn)
-        k->lsn = lsn;
-    uint32_t timeline = proven_timeline(node->shard, k);
-    pthread_mutex_unlock(&node->shard->lock);
-    return timeline;
+    pthread_mutex_lock(&s->lock);
+    bool told = pqi_horizon_after(&s->horizon, at_ns, &out->lsn);
+    out->timeline = s->timeline;
+    pthread_mutex_unlock(&s->lock);
+    return told;
 }
 
 /* What a replica of an older or unproven line has replayed is no measure against this one's. */

@@ -41,9 +41,9 @@ int64_t pqi_shard_next_look(struct pqi_shard *s);
 void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
                        int64_t now_ns);
 
-/* A replica said, with a transaction's end, that it has replayed up to `lsn`. Returns the timeline
- * that it is proven to be on; 0: none. */
-uint32_t pqi_shard_replayed(struct pqi_node *node, uint64_t lsn);
+/* A position that covers all that the primary had shown or acknowledged by `at_ns`. false: none was
+ * told since. */
+bool pqi_shard_covers(struct pqi_shard *s, int64_t at_ns, struct pqi_seen *out);
 
 /* A node did not answer, or refused. */
 void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);

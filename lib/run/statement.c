@@ -84,8 +84,8 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     c->partial = op->stmts[0].alone;
     c->count = 1;
     c->n = 2;
-    c->position = 1;
-    op->stmts[1] = pqi_ask_position_stmt();
+    c->behind = 1;
+    op->stmts[1] = pqi_ask_behind_stmt();
     return PQR_OK;
 }
 

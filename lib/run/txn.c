@@ -49,6 +49,8 @@ static struct pqi_conn *take_conn(struct pqr_tx *tx)
 
 static void free_tx(struct pqr_tx *tx)
 {
+    if (tx->session->unsure_ns == PQI_FOREVER && !tx->read_only && !tx->doubt)
+        pqi_session_wrote_on(tx->session, tx->node); /* it is over, whatever it showed */
     struct pqr *db = tx->session->db;
     pthread_mutex_lock(&db->gate_lock);
     pqi_list_remove(&tx->of_db);
@@ -135,7 +137,8 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
         pqi_list_append(&s->txs, &tx->of_session);
-        s->unsure |= c->write; /* what it sees and does is on the primary, until its commit tells */
+        if (c->write)
+            s->unsure_ns = PQI_FOREVER; /* what it sees and does is on the primary */
         pthread_mutex_lock(&s->db->gate_lock);
         pqi_list_append(&s->db->open_txs, &tx->of_db);
         pthread_mutex_unlock(&s->db->gate_lock);
@@ -184,6 +187,7 @@ static void send_here(struct pqi_op *op, int n, const char *doing)
     struct pqi_call *c = &op->call;
     c->state = PQI_CALL_RUN;
     c->n = n;
+    c->conn->habit = 0; /* of what a whole transaction leaves, nothing is known */
     if (pqi_call_may_send(c, doing))
         pqi_conn_send(c->conn, c->stmts, n);
 }
@@ -203,11 +207,11 @@ static int is_busy(const struct pqr_tx *tx, pqr_error *err)
 }
 
 /* What a statement showed holds for the session from now on, however the transaction ends. Where it
- * may write, that is until a position of the primary is told. */
+ * may write, that is until the primary has told a position that covers it. */
 static void bind_session(struct pqr_tx *tx, const struct pqi_conn *conn)
 {
     if (!tx->read_only)
-        tx->session->unsure = true;
+        tx->session->unsure_ns = PQI_FOREVER;
     else if (tx->level != PQR_LEVEL_ANY)
         pqi_session_read_beside(tx->session, tx->node, conn);
 }
@@ -324,9 +328,9 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     c->effects = c->early = true; /* a read-only one sends notifications */
     c->level = (enum pqr_level)tx->level;
     c->keep = false;
-    c->position = 1;
+    c->behind = 1;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
-    op->stmts[1] = pqi_ask_position_stmt();
+    op->stmts[1] = pqi_ask_behind_stmt();
     send_here(op, 2, "about to COMMIT");
     return PQR_OK;
 }
@@ -338,6 +342,7 @@ int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err)
         check_commit_tag(c, op->tx);
     else if (committed(c))
         pqi_err_none(&c->err);
+    op->tx->doubt = c->err.code == PQR_E_UNKNOWN;
     pqi_count(c->db, transactions);
     if (err)
         *err = c->err;

@@ -15,6 +15,7 @@ struct pqr_tx {
     int32_t isolation;
     int64_t deadline_ms;   /* of each statement */
     int64_t until_ns;      /* of the whole; PQI_FOREVER: none */
+    bool doubt;            /* its COMMIT may have happened, or may happen yet */
     bool busy;             /* a call of it is in flight */
     struct pqr_call *call; /* that call, if it was submitted to a loop */
     bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */

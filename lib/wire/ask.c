@@ -48,25 +48,19 @@ const char pqi_ask_read_only_sql[] =
 
 /* What is in the session's temporary schema is found as the server finds it at the session's end:
  * by its dependence on that schema. The schema itself stays once there was something in it. */
-static const char position_sql[] =
-    "select r, case when r then 0 else ('x' operator(pg_catalog.||) pg_catalog.substr("
-    "pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_lsn()), 1, 8))"
-    "::pg_catalog.bit(32)::pg_catalog.int4 end,"
-    " case when r then pg_catalog.pg_last_wal_replay_lsn()"
-    " else pg_catalog.pg_current_wal_insert_lsn() end,"
-    " exists (select from pg_catalog.pg_listening_channels()) or"
+static const char behind_sql[] =
+    "select exists (select from pg_catalog.pg_listening_channels()) or"
     " case when pg_catalog.pg_my_temp_schema() operator(pg_catalog.=) 0::pg_catalog.oid then false"
     " else exists (select from pg_catalog.pg_depend d where d.refclassid operator(pg_catalog.=)"
     " 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid"
-    " and d.refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) end"
-    " from pg_catalog.pg_is_in_recovery() r";
+    " and d.refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) end";
 
-struct pqi_stmt pqi_ask_position_stmt(void)
+struct pqi_stmt pqi_ask_behind_stmt(void)
 {
-    return (struct pqi_stmt){.sql = position_sql,
+    return (struct pqi_stmt){.sql = behind_sql,
                              .sync = true,
                              .prepare = true,
-                             .hash = pqi_prepared_hash(position_sql, NULL, 0)};
+                             .hash = pqi_prepared_hash(behind_sql, NULL, 0)};
 }
 
 static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
@@ -75,11 +69,17 @@ static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
     return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = true};
 }
 
+/* Names are looked up in the temporary schema last, not first: a temporary table that something has
+ * left in a session does not stand before the real one of that name. */
+static const char pins_sql[] =
+    "select pg_catalog.set_config('DateStyle', 'ISO', false),"
+    " pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
+    " nullif(pg_catalog.current_setting('search_path'), ''), 'pg_temp'), false)";
+
 void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
 {
-    char pins[256];
-    int len = snprintf(pins, sizeof pins,
-                       "select pg_catalog.set_config('DateStyle', 'ISO', false)");
+    char pins[512];
+    int len = snprintf(pins, sizeof pins, "%s", pins_sql);
     if (statement_timeout_ms > 0)
         snprintf(pins + len, sizeof pins - (size_t)len,
                  ", pg_catalog.set_config('statement_timeout', '%" PRId64 "ms', false)",
@@ -197,18 +197,11 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
     return false;
 }
 
-bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out)
+bool pqi_ask_left_behind(const struct pqi_answer *answer)
 {
     const PGresult *r = answer->pg;
-    out->left_behind = true;
-    if (answer->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 4)
-        return false;
-    out->left_behind = text(r, 3)[0] != 'f';
-    if (!pqi_lsn_parse(text(r, 2), &out->lsn))
-        return false;
-    out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
-    out->timeline = (uint32_t)strtoul(text(r, 1), NULL, 10);
-    return true;
+    bool told = answer->state == PQI_ANSWER_OK && PQntuples(r) == 1 && PQnfields(r) == 1;
+    return !told || text(r, 0)[0] != 'f';
 }
 
 void pqi_ask_map(struct pqi_conn *c)

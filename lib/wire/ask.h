@@ -44,16 +44,9 @@ int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);
  * https://www.postgresql.org/docs/15/sql-set-transaction.html */
 extern const char pqi_ask_read_only_sql[];
 
-/* Sent behind a write or a COMMIT, with a Sync of its own: how far the server is, and whether
- * something is left in the session that would meet its next user (temporary objects, channels). */
-struct pqi_stmt pqi_ask_position_stmt(void);
-struct pqi_position {
-    enum pqr_role role;
-    uint32_t timeline; /* a primary's; 0 from a replica */
-    uint64_t lsn;      /* a primary's insert position, a replica's replayed one */
-    bool left_behind;  /* also when the position is not known */
-};
-/* Reads the answer. false: it does not tell the position. */
-bool pqi_ask_position(const struct pqi_answer *answer, struct pqi_position *out);
+/* Sent behind a write or a COMMIT, with a Sync of its own: is something left in the session that
+ * would meet its next user (temporary objects, channels)? Also true when it is not told. */
+struct pqi_stmt pqi_ask_behind_stmt(void);
+bool pqi_ask_left_behind(const struct pqi_answer *answer);
 
 #endif

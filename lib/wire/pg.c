@@ -327,9 +327,18 @@ static void push(struct pqi_conn *c, struct pqi_mark mark)
     pqi_queue_push(&c->queue, &mark);
 }
 
+/* "pqr42"; by hand, since each statement that is sent needs it. */
 static void prepared_name(char out[16], uint32_t name)
 {
-    snprintf(out, 16, "pqr%" PRIu32, name);
+    char digits[12];
+    int n = 0;
+    do
+        digits[n++] = (char)('0' + name % 10);
+    while ((name /= 10) > 0);
+    memcpy(out, "pqr", 3);
+    for (out += 3; n > 0; out++)
+        *out = digits[--n];
+    *out = '\0';
 }
 
 /* libpq 15 cannot send Close; the statement does the same. */
@@ -380,7 +389,8 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     int sent;
     job->given |= s->alone;
     c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
-    if (s->prepare && !prepare(c, job, i, &name))
+    /* One that met a prepared statement that is gone goes without, so as not to meet another. */
+    if (s->prepare && !job->repaired && !prepare(c, job, i, &name))
         return false;
     if (name != 0) {
         prepared_name(text, name);
