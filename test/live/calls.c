@@ -243,7 +243,6 @@ static void a_batch_is_one_round_trip(void **state)
     OK(pqr_read_batch(s, list, 10, res, &live_error)); /* this one connects */
     for (int i = 0; i < 10; i++)
         pqr_result_free(res[i]);
-    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* and this one */
     ask_proxy(to, from, "zero");
     OK(pqr_read_batch(s, list, 10, res, &live_error));
     assert_int_equal(ask_proxy(to, from, "count"), 1);
@@ -251,8 +250,6 @@ static void a_batch_is_one_round_trip(void **state)
         pqr_result_free(res[i]);
     OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     assert_int_equal(ask_proxy(to, from, "count"), 2);
-    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
-    assert_int_equal(ask_proxy(to, from, "count"), 3);
     pqr_session_close(s);
     pqr_close(db, 0);
     fclose(to);
