@@ -70,7 +70,8 @@ static void interrupt(int signal)
 
 static void catch_interrupts(void)
 {
-    const struct sigaction action = {.sa_handler = interrupt};
+    /* Writing goes on after it, so that what is printed is whole; sleeping does not. */
+    const struct sigaction action = {.sa_handler = interrupt, .sa_flags = SA_RESTART};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
 }
