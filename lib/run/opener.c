@@ -1,6 +1,7 @@
 /* Opens the connections of lanes.
  *
- *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed */
+ *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed
+ *     └─────▶ SETTLE (a pooled one) ───────┘ */
 #include "opener.h"
 
 #include "../base/bytes.h"
@@ -22,7 +23,7 @@ struct opening {
     struct pqi_opener *opener;
     struct pqi_lane *lane;
     struct pqi_conn *conn;
-    enum { QUEUE, CONNECT, HANDSHAKE, PIN } state;
+    enum { QUEUE, SETTLE, CONNECT, HANDSHAKE, PIN } state;
     struct pqi_ticket ticket;
     struct pqi_waiter waiter;
     int64_t until_ns;
@@ -179,9 +180,39 @@ static void pinned(struct opening *x)
     pqi_lane_install(lane, conn);
 }
 
+static void take(struct opening *x);
+
+/* A pooled connection is no good after all: the next one, or a new one. */
+static void discard(struct opening *x)
+{
+    pqi_count(x->opener->db, discarded);
+    drop(x);
+    take(x);
+}
+
+/* What was asked behind a pooled connection's last work is in. */
+static void settled(struct opening *x)
+{
+    pqi_conn_settle(x->lane->node, x->conn);
+    if (x->conn->tainted || pqi_conn_stale(x->conn)) {
+        discard(x);
+        return;
+    }
+    pin(x);
+    watch(x);
+}
+
 static void conn_step(struct opening *x, short revents)
 {
     pqi_conn_step(x->conn, revents);
+    if (x->state == SETTLE && x->conn->state == PQI_DEAD) {
+        discard(x);
+        return;
+    }
+    if (x->state == SETTLE && x->conn->state == PQI_IDLE) {
+        settled(x);
+        return;
+    }
     if (x->conn->state == PQI_IDLE && x->state == CONNECT) {
         pqi_ask_handshake(x->conn, x->opener->db->options->statement_timeout_ms);
         x->state = HANDSHAKE;
@@ -196,38 +227,37 @@ static void conn_step(struct opening *x, short revents)
         pinned(x);
 }
 
-static void begin(struct opening *x, struct pqi_conn *pooled)
+static void open_new(struct opening *x)
 {
-    int64_t most = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
-    x->conn = pooled ? pooled : pqi_conn_open(x->lane->node, PQI_FOREVER);
+    x->conn = pqi_conn_open(x->lane->node, PQI_FOREVER);
     if (!x->conn) {
         pqr_error err;
         pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
         fail(x, PQI_OUT_REFUSED, &err);
         return;
     }
-    x->until_ns = most;
+    x->state = CONNECT;
+    conn_step(x, 0);
+}
+
+/* A connection that is idle in the pool becomes the lane's, if it is still good; NULL: a slot, for
+ * a new one. */
+static void use(struct opening *x, struct pqi_conn *pooled)
+{
+    struct pqi_node *node = x->lane->node;
+    x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
+    x->conn = pooled;
     if (!pooled) {
-        x->state = CONNECT;
-        conn_step(x, 0);
+        open_new(x);
+    } else if (pqi_conn_outdated(node, pooled) || (!pooled->settles && pqi_conn_stale(pooled))) {
+        discard(x);
+    } else if (pooled->settles) {
+        x->state = SETTLE;
+        conn_step(x, POLLIN);
     } else {
         pin(x);
         conn_step(x, 0);
     }
-}
-
-/* A connection that is idle in the pool becomes the lane's, if it is still good. */
-static void use(struct opening *x, struct pqi_conn *pooled)
-{
-    struct pqi_node *node = x->lane->node;
-    /* One that still settles would have to be waited for: it is not worth that. */
-    if (pooled && (pooled->settles || pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled))) {
-        pqi_count(x->opener->db, discarded);
-        pqi_conn_give_up(node, pooled);
-        anew(x, "a pooled connection was found dead");
-        return;
-    }
-    begin(x, pooled);
 }
 
 static void take(struct opening *x)
@@ -293,10 +323,11 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
         next = l->next;
         if (x->state == QUEUE)
             continue;
-        int64_t late = x->state == PIN ? x->until_ns : x->conn->connect_until_ns;
+        bool pooled = x->state == PIN || x->state == SETTLE;
+        int64_t late = pooled ? x->until_ns : x->conn->connect_until_ns;
         if (late > now) {
             due = late < due ? late : due;
-        } else if (x->state == PIN) {
+        } else if (pooled) {
             pqi_conn_fail(x->conn, PQI_TROUBLE_TIMEOUT, "it does not answer");
             fail_connect(x);
         } else {

@@ -159,7 +159,9 @@ static bool lacking(const char *text)
 static void classify_refusal(struct pqi_conn *c)
 {
     const char *text = c->pg ? PQerrorMessage(c->pg) : "out of memory";
-    char sqlstate[6];
+    char sqlstate[6], said[128];
+    if (text[0] == '\0') /* libpq 17 says nothing where it gets no descriptor */
+        text = strerror_r(errno, said, sizeof said);
     if (c->pg && PQconnectionNeedsPassword(c->pg)) {
         die(c, PQI_TROUBLE_LOGIN, "the server wants a password and none is configured");
     } else if (sqlstate_at_end(text, sqlstate)) {
@@ -182,6 +184,7 @@ static void dial(struct pqi_conn *c, const char *address)
     const char *values[PQI_DIAL_MAX];
     memcpy(values, d->values, sizeof values);
     values[d->hostaddr] = address;
+    errno = 0;
     c->pg = PQconnectStartParams(d->keys, values, 0);
     if (!c->pg || PQstatus(c->pg) == CONNECTION_BAD) {
         classify_refusal(c);
