@@ -3,13 +3,16 @@
 #include "live.h"
 #include "names.h"
 
+#include <arpa/inet.h>
 #include <dirent.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -133,6 +136,16 @@ static void an_address_that_swallows_what_it_is_sent_does_not_hide_the_next(void
 }
 
 /* The server has one address more, by a proxy: so the one that worked before can be withdrawn. */
+static bool listens(const char *address, int port)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    inet_pton(AF_INET, address, &at.sin_addr);
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    bool connects = connect(fd, (struct sockaddr *)&at, sizeof at) == 0;
+    close(fd);
+    return connects;
+}
+
 static void a_call_goes_on_to_the_next_address_too_within_its_deadline(void **state)
 {
     (void)state;
@@ -142,6 +155,7 @@ static void a_call_goes_on_to_the_next_address_too_within_its_deadline(void **st
     snprintf(command, sizeof command, "exec python3 %s %d 127.0.0.3 >/dev/null", getenv("PROXY"),
              port);
     FILE *proxy = popen(command, "w");
+    EVENTUALLY(10000, listens("127.0.0.3", port));
     RESOLVES_TO("127.0.0.3");
     pqr *db = READY_ROUTER(primary_at(SEVERAL), "DB_HEALTH_INTERVAL=5m");
     pqr_session *s = live_session(db, "acme");
