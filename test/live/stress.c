@@ -168,8 +168,10 @@ static void *work(void *arg)
     return NULL;
 }
 
-/* Watches the servers' own count of our connections until told to stop. */
+/* Watches the servers' own count of one router's connections until told to stop. Each has its
+ * name: those of the router before may still be on their way out. */
 struct eyes {
+    const char *name;
     _Atomic bool stop;
     long most;
 };
@@ -182,8 +184,10 @@ static void *watch(void *arg)
     while (!atomic_load(&e->stop)) {
         for (size_t i = 0; i < sizeof nodes / sizeof *nodes; i++) {
             long n = ask_number(
-                nodes[i], "select count(*) from pg_stat_activity"
-                          " where application_name = 'stress' and backend_type = 'client backend'");
+                nodes[i],
+                "select count(*) from pg_stat_activity"
+                " where application_name = '%s' and backend_type = 'client backend'",
+                e->name);
             e->most = n > e->most ? n : e->most;
         }
         live_sleep_ms(10);
@@ -194,8 +198,10 @@ static void *watch(void *arg)
 static void load_fleet(const char *limit_setting, int limit, int calls)
 {
     struct load l = {.calls = calls, .seed = 42};
-    struct eyes e = {0};
-    l.db = READY_ROUTER(limit_setting, "DB_APPLICATION_NAME=stress", "DB_POOL_TIMEOUT=60");
+    char name[64];
+    snprintf(name, sizeof name, "DB_APPLICATION_NAME=stress with %d", limit);
+    struct eyes e = {.name = strchr(name, '=') + 1};
+    l.db = READY_ROUTER(limit_setting, name, "DB_POOL_TIMEOUT=60");
     for (int i = 0; i < TENANTS; i++)
         snprintf(tenant_names[i], sizeof tenant_names[i], "tenant-%d", i);
     pthread_t threads[THREADS], eyes;
