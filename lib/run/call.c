@@ -340,7 +340,7 @@ static void settle_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
     if (c->conn->state == PQI_IDLE)
-        pqi_conn_settle(c->node, c->conn);
+        pqi_conn_settle(c->conn);
     bool idle = c->conn->state == PQI_IDLE;
     if (c->conn->state == PQI_DEAD || c->conn->tainted || (idle && pqi_conn_stale(c->conn)))
         discard(c);
@@ -690,16 +690,6 @@ static void run_late(struct pqi_call *c)
     run_failed(c, -1, true);
 }
 
-/* A statement that has often left nothing in its session is looked behind now and then only. What
- * it may leave in the end, a temporary table or a LISTEN, would not stand before a real table, nor
- * show anybody's rows. */
-static bool looks_behind(struct pqi_call *c)
-{
-    c->conn->habit = c->effects && c->behind == 1 ? c->stmts[0].hash : 0;
-    return c->behind < 0 || c->conn->habit == 0 ||
-           pqi_habit_asks(&c->db->habits, c->conn->habit, pqi_random());
-}
-
 static void run(struct pqi_call *c)
 {
     c->state = PQI_CALL_RUN;
@@ -713,7 +703,7 @@ static void run(struct pqi_call *c)
     c->sent_ns = c->begun_ns;
     if (c->hash != 0)
         c->sent_ns = pqi_now_ns();
-    pqi_conn_send(c->conn, c->stmts, looks_behind(c) ? c->n : c->behind);
+    pqi_conn_send(c->conn, c->stmts, c->n);
     run_step(c, 0);
 }
 

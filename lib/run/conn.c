@@ -38,14 +38,11 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
     pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));
 }
 
-void pqi_conn_settle(struct pqi_node *node, struct pqi_conn *c)
+void pqi_conn_settle(struct pqi_conn *c)
 {
     if (!c->settles)
         return;
-    bool left = pqi_ask_left_behind(&c->answers[c->n - 1]);
-    if (c->habit != 0)
-        pqi_habit_note(&node->shard->db->habits, c->habit, left);
-    c->tainted |= left;
+    c->tainted |= pqi_ask_left_behind(&c->answers[c->n - 1]);
     c->settles = false;
 }
 
@@ -57,7 +54,7 @@ static bool settling(const struct pqi_conn *c)
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
 {
     if (c->state == PQI_IDLE)
-        pqi_conn_settle(node, c);
+        pqi_conn_settle(c);
     if ((!settling(c) && !pqi_conn_clean(c)) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
         pqi_conn_give_up(node, c);
 }

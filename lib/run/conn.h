@@ -19,7 +19,7 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
 
 /* Once what was asked behind its last caller's work is answered (it is IDLE): looks whether that
  * left anything in the session. */
-void pqi_conn_settle(struct pqi_node *node, struct pqi_conn *c);
+void pqi_conn_settle(struct pqi_conn *c);
 
 /* Back to the pool if provably clean, or while it settles (who takes it waits for that), else given up. */
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c);

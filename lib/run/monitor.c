@@ -251,7 +251,7 @@ static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int6
 {
     pqi_conn_step(p->conn, revents);
     if (p->conn->state == PQI_IDLE)
-        pqi_conn_settle(p->node, p->conn);
+        pqi_conn_settle(p->conn);
     if (p->conn->state == PQI_IDLE && p->asked == ASKED_NOTHING)
         ask(m, p, now);
     else if (p->conn->state == PQI_IDLE && p->asked == ASKED_SELF)

@@ -193,7 +193,7 @@ static void discard(struct opening *x)
 /* What was asked behind a pooled connection's last work is in. */
 static void settled(struct opening *x)
 {
-    pqi_conn_settle(x->lane->node, x->conn);
+    pqi_conn_settle(x->conn);
     if (x->conn->tainted || pqi_conn_stale(x->conn)) {
         discard(x);
         return;

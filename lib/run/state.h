@@ -4,7 +4,6 @@
 
 #include "../base/log.h"
 #include "../plan/follow.h"
-#include "../plan/habit.h"
 #include "../plan/options.h"
 #include "../plan/pick.h"
 #include "../plan/slot.h"
@@ -109,7 +108,6 @@ struct pqr {
     int nnodes;
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
-    struct pqi_habits habits;
 
     pthread_mutex_t
         gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */

@@ -187,7 +187,6 @@ static void send_here(struct pqi_op *op, int n, const char *doing)
     struct pqi_call *c = &op->call;
     c->state = PQI_CALL_RUN;
     c->n = n;
-    c->conn->habit = 0; /* of what a whole transaction leaves, nothing is known */
     if (pqi_call_may_send(c, doing))
         pqi_conn_send(c->conn, c->stmts, n);
 }

@@ -102,7 +102,6 @@ struct pqi_conn {
     int64_t moved_ns; /* when an answer came last */
     bool warned;      /* a WARNING that the server is going down came */
     bool tainted;     /* must not be pooled again */
-    uint64_t habit;   /* of what its last caller sent, by which it is known; 0: of nothing known */
     bool settles;     /* BUSY: all that its last caller wanted is in; what is asked behind is not */
     struct pqi_trouble trouble;
 

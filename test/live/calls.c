@@ -485,6 +485,24 @@ static void what_a_sequence_gave_others_is_not_told(void **state)
     pqr_session_close(s);
 }
 
+/* However often a statement has left nothing before. */
+static void what_is_left_for_the_first_time_late_meets_nobody_either(void **state)
+{
+    (void)state;
+    const char *seeded = seeded_number();
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    const char *sql = "select case when $1 then leave_table() else 0 end";
+    for (int i = 0; i < 50; i++)
+        OK(pqr_write(s, PQR_QUERY(.sql = sql, PQR_PARAMS(PQR_BOOL(false))), NULL, &live_error));
+    for (int i = 0; i < 5; i++) {
+        OK(pqr_write(s, PQR_QUERY(.sql = sql, PQR_PARAMS(PQR_BOOL(true))), NULL, &live_error));
+        nothing_is_left(s, seeded, sql);
+    }
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
 {
     (void)state;
@@ -741,6 +759,7 @@ int main(void)
         cmocka_unit_test(what_a_write_or_a_read_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_function_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_sequence_gave_others_is_not_told),
+        cmocka_unit_test(what_is_left_for_the_first_time_late_meets_nobody_either),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
         cmocka_unit_test(a_read_only_transaction_cannot_be_made_to_write),

@@ -1,6 +1,5 @@
-/* How long statements take, what they leave behind, and up to where a primary's log reaches. */
+/* How long statements take, and up to where a primary's log reaches. */
 #include "../../lib/plan/pace.h"
-#include "../../lib/plan/habit.h"
 #include "../../lib/plan/lag.h"
 
 #include <setjmp.h>
@@ -96,61 +95,6 @@ static void a_measure_beyond_all_bounds_is_cut(void **state)
     assert_int_equal(us, 0);
 }
 
-/* ---- Habits ---------------------------------------------------------------------------------- */
-
-static struct pqi_habits habits;
-
-static int fresh_habits(void **state)
-{
-    (void)state;
-    habits = (struct pqi_habits){0};
-    return 0;
-}
-
-static void a_statement_is_looked_behind_until_it_has_proven_harmless(void **state)
-{
-    (void)state;
-    for (int i = 0; i < PQI_HABIT_PROOFS; i++) {
-        for (uint64_t dice = 0; dice < 3 * PQI_HABIT_SAMPLE; dice++)
-            assert_true(pqi_habit_asks(&habits, A, dice));
-        pqi_habit_note(&habits, A, false);
-    }
-    assert_false(pqi_habit_asks(&habits, A, 1));
-}
-
-static void afterwards_it_is_looked_behind_now_and_then(void **state)
-{
-    (void)state;
-    int asked = 0;
-    for (int i = 0; i < 100; i++)
-        pqi_habit_note(&habits, A, false);
-    for (uint64_t dice = 0; dice < 100 * PQI_HABIT_SAMPLE; dice++)
-        asked += pqi_habit_asks(&habits, A, dice);
-    assert_int_equal(asked, 100);
-}
-
-static void one_that_left_something_once_is_looked_behind_every_time(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 100; i++)
-        pqi_habit_note(&habits, A, false);
-    pqi_habit_note(&habits, A, true);
-    for (int i = 0; i < 100; i++) {
-        assert_true(pqi_habit_asks(&habits, A, 1));
-        pqi_habit_note(&habits, A, false);
-    }
-}
-
-static void another_statement_of_the_place_begins_anew(void **state)
-{
-    (void)state;
-    for (int i = 0; i < 100; i++)
-        pqi_habit_note(&habits, A, false);
-    assert_true(pqi_habit_asks(&habits, B, 1));
-    pqi_habit_note(&habits, B, false);
-    assert_true(pqi_habit_asks(&habits, A, 1));
-}
-
 /* ---- Horizon --------------------------------------------------------------------------------- */
 
 static void only_a_position_told_after_a_moment_covers_it(void **state)
@@ -200,11 +144,6 @@ int main(void)
         PACE(a_slow_statement_that_gets_fast_is_fast_soon),
         PACE(two_statements_of_one_place_do_not_speak_for_each_other),
         PACE(a_measure_beyond_all_bounds_is_cut),
-#define HABIT(name) cmocka_unit_test_setup(name, fresh_habits)
-        HABIT(a_statement_is_looked_behind_until_it_has_proven_harmless),
-        HABIT(afterwards_it_is_looked_behind_now_and_then),
-        HABIT(one_that_left_something_once_is_looked_behind_every_time),
-        HABIT(another_statement_of_the_place_begins_anew),
         cmocka_unit_test(only_a_position_told_after_a_moment_covers_it),
         cmocka_unit_test(the_oldest_positions_are_forgotten_and_later_ones_cover_as_well),
         cmocka_unit_test(a_position_below_the_last_one_begins_anew),
