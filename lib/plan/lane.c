@@ -69,7 +69,7 @@ static struct pqi_turn answered(struct pqi_queue *q, const struct pqi_mark *m, e
         return broken("a statement was answered, though one before it had failed");
     q->answered = true;
     q->segment_failed |= event != PQI_EVENT_RESULT;
-    if (m->kind == PQI_MARK_CLOSE)
+    if (m->kind == PQI_MARK_CLOSE || m->kind == PQI_MARK_CLEAN)
         return turn;
     q->failed |= event == PQI_EVENT_ERROR;
     q->skipped |= event == PQI_EVENT_STALE || event == PQI_EVENT_SKIPPED;

@@ -23,6 +23,7 @@ struct pqi_mark {
         PQI_MARK_PARSE, /* makes a prepared statement, for the RUN behind it */
         PQI_MARK_RUN,   /* a statement of the call */
         PQI_MARK_CLOSE, /* drops a prepared statement: nobody's */
+        PQI_MARK_CLEAN, /* clears the session of what its last user left in it: nobody's */
         PQI_MARK_SYNC
     } kind;
     bool shared;

@@ -37,7 +37,6 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
     pqi_err_none(&c->err);
     c->db = s->db;
     c->session = s;
-    c->behind = -1;
     c->unit = true;
     c->begun_ns = pqi_now_ns();
     c->until_ns = pqi_after_ms(c->begun_ns, deadline_ms > 0 ? deadline_ms : s->deadline_ms);
@@ -74,7 +73,7 @@ static int failed_statement(struct pqi_call *c)
 {
     for (int i = 0; i < c->n; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i);
-        if (a && a->state == PQI_ANSWER_ERROR && i != c->behind)
+        if (a && a->state == PQI_ANSWER_ERROR)
             return i;
     }
     return -1;
@@ -84,7 +83,7 @@ static bool acknowledged(struct pqi_call *c)
 {
     for (int i = 0; i < c->n; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
-        if (i != c->behind && !(a && a->acknowledged))
+        if (!(a && a->acknowledged))
             return false;
     }
     return true;
@@ -335,28 +334,45 @@ static void discard(struct pqi_call *c)
     acquire(c);
 }
 
-/* What was asked behind its last caller's work must be in first; it almost always is. */
-static void settle_step(struct pqi_call *c, short revents)
+/* The session could not be cleaned, so nothing of the call has run. */
+static void uncleaned(struct pqi_call *c)
+{
+    if (++c->attempts < ATTEMPTS_MAX) {
+        discard(c);
+        return;
+    }
+    pqi_err(&c->err, PQR_E_CONNECT, "%s: its sessions cannot be cleaned between callers: %s",
+            c->node->target->name, c->conn->trouble.text);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, c->conn->trouble.sqlstate);
+    end_with_error(c);
+}
+
+static void clean_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
-    if (c->conn->state == PQI_IDLE)
-        pqi_conn_settle(c->conn);
-    bool idle = c->conn->state == PQI_IDLE;
-    if (c->conn->state == PQI_DEAD || c->conn->tainted || (idle && pqi_conn_stale(c->conn)))
+    if (c->conn->state == PQI_DEAD)
         discard(c);
-    else if (idle)
+    else if (c->conn->uncleaned)
+        uncleaned(c);
+    else if (c->conn->state == PQI_IDLE)
         run(c);
+}
+
+/* What is to be lent, or takes effect without waiting for its Sync, cannot be taken back when what
+ * was sent to clean the session turns out to have failed: that is waited for. */
+static bool cleans_first(const struct pqi_call *c)
+{
+    return c->conn->left != PQI_LEFT_NOTHING && (c->n == 0 || c->partial);
 }
 
 static void use_pooled(struct pqi_call *c)
 {
-    if (pqi_conn_outdated(c->node, c->conn)) {
+    if (pqi_conn_outdated(c->node, c->conn) || pqi_conn_stale(c->conn)) {
         discard(c);
-    } else if (c->conn->settles) {
-        c->state = PQI_CALL_SETTLE;
-        settle_step(c, POLLIN);
-    } else if (pqi_conn_stale(c->conn)) {
-        discard(c);
+    } else if (cleans_first(c)) {
+        c->state = PQI_CALL_CLEAN;
+        pqi_conn_clear(c->conn);
+        clean_step(c, 0);
     } else {
         run(c);
     }
@@ -572,6 +588,8 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     if (code == PQR_E_UNKNOWN)
         pqi_err_add(&c->err,
                     "; the write was sent and may have happened: look before doing it again");
+    if (strcmp(f->sqlstate, "25001") == 0 && c->write && c->unit && !c->partial)
+        pqi_err_add(&c->err, "; to have nothing around it, send it with .alone = true");
     if (code == PQR_E_READ_ONLY)
         pqi_err_add(&c->err, c->unit ? "; it was sent as a read: send it with pqr_write"
                                      : "; the transaction is read only");
@@ -665,9 +683,9 @@ static void run_done(struct pqi_call *c)
 static void run_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
-    c->conn->settles = c->behind >= 0 && c->conn->n > c->behind;
-    if (c->conn->state == PQI_IDLE ||
-        (c->conn->settles && c->conn->state == PQI_BUSY && acknowledged(c)))
+    if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
+        uncleaned(c);
+    else if (c->conn->state == PQI_IDLE)
         run_done(c);
     else if (c->conn->state != PQI_DEAD)
         return;
@@ -678,14 +696,10 @@ static void run_step(struct pqi_call *c, short revents)
 }
 
 /* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
- * server sees that and stops. If only what is asked behind is missing, what was asked is done. */
+ * server sees that and stops. */
 static void run_late(struct pqi_call *c)
 {
     pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
-    if (acknowledged(c)) {
-        run_done(c);
-        return;
-    }
     pqi_count(c->db, deadlines);
     run_failed(c, -1, true);
 }
@@ -857,7 +871,7 @@ static void conn_late(struct pqi_call *c, int64_t now)
         run_late(c);
     } else if (deadline) {
         drop_conn(c);
-        end_unsent(c, c->state == PQI_CALL_SETTLE ? "waiting for a connection" : "connecting");
+        end_unsent(c, c->state == PQI_CALL_CLEAN ? "waiting for a connection" : "connecting");
     } else {
         pqi_conn_late(c->conn);
         connect_step(c, 0); /* its name's next address, or it failed */
@@ -876,7 +890,7 @@ static void pause_late(struct pqi_call *c)
 static bool on_conn(const struct pqi_call *c)
 {
     return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE ||
-           c->state == PQI_CALL_SETTLE || c->state == PQI_CALL_RUN;
+           c->state == PQI_CALL_CLEAN || c->state == PQI_CALL_RUN;
 }
 
 static int64_t soonest(int64_t a, int64_t b)
@@ -911,8 +925,8 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         ride_step(c, now);
     else if (c->state == PQI_CALL_RUN)
         run_step(c, revents);
-    else if (c->state == PQI_CALL_SETTLE)
-        settle_step(c, revents);
+    else if (c->state == PQI_CALL_CLEAN)
+        clean_step(c, revents);
     else if (on_conn(c) && !aborted(c) && now < c->until_ns)
         connect_step(c, revents); /* else nothing is sent any more: it ends below */
     else if (c->state == PQI_CALL_QUEUE)

@@ -20,7 +20,6 @@ struct pqi_call {
     const struct pqi_stmt *stmts;
     int n;
     int first, count;        /* which of them are the caller's */
-    int behind;              /* which one asks what they left in the session; -1: none */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
     bool looks;              /* only whether a node can serve it: takes no connection */
     bool unit;               /* may be run again as a whole; false: a part of a transaction */
@@ -49,7 +48,7 @@ struct pqi_call {
         PQI_CALL_QUEUE,
         PQI_CALL_CONNECT,
         PQI_CALL_HANDSHAKE,
-        PQI_CALL_SETTLE, /* a pooled connection: what is asked behind its last work is not in yet */
+        PQI_CALL_CLEAN, /* a pooled connection: what its last user left in the session goes first */
         PQI_CALL_RUN,
         PQI_CALL_RIDE,
         PQI_CALL_PAUSE,

@@ -1,7 +1,6 @@
 /* Connections of a node. */
 #include "conn.h"
 
-#include "../wire/ask.h"
 #include "parting.h"
 
 struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns)
@@ -38,24 +37,12 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
     pqi_part(node->shard->db->partings, &node->pool, pqi_conn_part(c));
 }
 
-void pqi_conn_settle(struct pqi_conn *c)
-{
-    if (!c->settles)
-        return;
-    c->tainted |= pqi_ask_left_behind(&c->answers[c->n - 1]);
-    c->settles = false;
-}
-
-static bool settling(const struct pqi_conn *c)
-{
-    return c->settles && c->state == PQI_BUSY && !c->tainted;
-}
-
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
 {
-    if (c->state == PQI_IDLE)
-        pqi_conn_settle(c);
-    if ((!settling(c) && !pqi_conn_clean(c)) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
+    if (c->leaves > c->left)
+        c->left = c->leaves;
+    c->leaves = PQI_LEFT_NOTHING;
+    if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
         pqi_conn_give_up(node, c);
 }
 

@@ -250,8 +250,6 @@ static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t no
 static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int64_t now)
 {
     pqi_conn_step(p->conn, revents);
-    if (p->conn->state == PQI_IDLE)
-        pqi_conn_settle(p->conn);
     if (p->conn->state == PQI_IDLE && p->asked == ASKED_NOTHING)
         ask(m, p, now);
     else if (p->conn->state == PQI_IDLE && p->asked == ASKED_SELF)
@@ -271,7 +269,7 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
         taken = pqi_pool_take_for_monitor(&p->node->pool, &p->conn);
     p->wants_conn = taken == PQI_TAKE_WAIT;
     if (taken == PQI_TAKE_CONN &&
-        (pqi_conn_outdated(p->node, p->conn) || (!p->conn->settles && pqi_conn_stale(p->conn)))) {
+        (pqi_conn_outdated(p->node, p->conn) || pqi_conn_stale(p->conn))) {
         pqi_conn_give_up(p->node, p->conn);
         p->conn = NULL;
         p->wants_conn = true;

@@ -1,7 +1,7 @@
 /* Opens the connections of lanes.
  *
  *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed
- *     └─────▶ SETTLE (a pooled one) ───────┘ */
+ *     └─────▶ (a pooled one) ──────────────┘ */
 #include "opener.h"
 
 #include "../base/bytes.h"
@@ -23,7 +23,7 @@ struct opening {
     struct pqi_opener *opener;
     struct pqi_lane *lane;
     struct pqi_conn *conn;
-    enum { QUEUE, SETTLE, CONNECT, HANDSHAKE, PIN } state;
+    enum { QUEUE, CONNECT, HANDSHAKE, PIN } state;
     struct pqi_ticket ticket;
     struct pqi_waiter waiter;
     int64_t until_ns;
@@ -190,29 +190,9 @@ static void discard(struct opening *x)
     take(x);
 }
 
-/* What was asked behind a pooled connection's last work is in. */
-static void settled(struct opening *x)
-{
-    pqi_conn_settle(x->conn);
-    if (x->conn->tainted || pqi_conn_stale(x->conn)) {
-        discard(x);
-        return;
-    }
-    pin(x);
-    watch(x);
-}
-
 static void conn_step(struct opening *x, short revents)
 {
     pqi_conn_step(x->conn, revents);
-    if (x->state == SETTLE && x->conn->state == PQI_DEAD) {
-        discard(x);
-        return;
-    }
-    if (x->state == SETTLE && x->conn->state == PQI_IDLE) {
-        settled(x);
-        return;
-    }
     if (x->conn->state == PQI_IDLE && x->state == CONNECT) {
         pqi_ask_handshake(x->conn, x->opener->db->options->statement_timeout_ms);
         x->state = HANDSHAKE;
@@ -223,6 +203,8 @@ static void conn_step(struct opening *x, short revents)
         watch(x);
     else if (x->state == HANDSHAKE)
         handshake_done(x);
+    else if (x->conn->uncleaned)
+        discard(x);
     else
         pinned(x);
 }
@@ -249,11 +231,8 @@ static void use(struct opening *x, struct pqi_conn *pooled)
     x->conn = pooled;
     if (!pooled) {
         open_new(x);
-    } else if (pqi_conn_outdated(node, pooled) || (!pooled->settles && pqi_conn_stale(pooled))) {
+    } else if (pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled)) {
         discard(x);
-    } else if (pooled->settles) {
-        x->state = SETTLE;
-        conn_step(x, POLLIN);
     } else {
         pin(x);
         conn_step(x, 0);
@@ -323,7 +302,7 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
         next = l->next;
         if (x->state == QUEUE)
             continue;
-        bool pooled = x->state == PIN || x->state == SETTLE;
+        bool pooled = x->state == PIN;
         int64_t late = pooled ? x->until_ns : x->conn->connect_until_ns;
         if (late > now) {
             due = late < due ? late : due;

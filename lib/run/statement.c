@@ -30,7 +30,7 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
 {
     struct pqi_call *c = &op->call;
     struct pqi_stmt *stmts = op->stmts;
-    stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql};
+    stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .joins = true};
     c->first = 1;
     for (int i = 0; i < n; i++) {
         int code = pqi_op_bind(op, 1 + i, q[i], PQI_IN_READ, err);
@@ -69,7 +69,7 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
 {
     struct pqi_call *c = &op->call;
     int code = PQR_OK;
-    if (!pqi_op_init(op, s, q->deadline_ms, 2, q->name, how))
+    if (!pqi_op_init(op, s, q->deadline_ms, 1, q->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a write");
     if (code == PQR_OK)
         code = pqi_op_bind(op, 0, q, q->alone ? PQI_IN_ALONE : PQI_IN_WRITE, err);
@@ -80,12 +80,11 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     op->stmts[0].sync = true;
     op->stmts[0].prepare = !q->alone;
     op->stmts[0].alone = q->alone != 0 || pqi_commits_inside(q->sql);
+    op->stmts[0].joins = !op->stmts[0].alone;
+    op->stmts[0].leaves = op->stmts[0].alone ? PQI_LEFT_CHANNELS : PQI_LEFT_OBJECTS;
     c->write = c->effects = true;
     c->partial = op->stmts[0].alone;
-    c->count = 1;
-    c->n = 2;
-    c->behind = 1;
-    op->stmts[1] = pqi_ask_behind_stmt();
+    c->count = c->n = 1;
     return PQR_OK;
 }
 

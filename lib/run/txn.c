@@ -242,6 +242,7 @@ int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
         return code;
     }
     op->stmts[0].sync = true;
+    op->stmts[0].leaves = PQI_LEFT_CHANNELS;
     op->call.count = 1;
     send_here(op, 1, "about to run a statement of its transaction");
     return PQR_OK;
@@ -327,10 +328,8 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     c->effects = c->early = true; /* a read-only one sends notifications */
     c->level = (enum pqr_level)tx->level;
     c->keep = false;
-    c->behind = 1;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
-    op->stmts[1] = pqi_ask_behind_stmt();
-    send_here(op, 2, "about to COMMIT");
+    send_here(op, 1, "about to COMMIT");
     return PQR_OK;
 }
 

@@ -46,23 +46,6 @@ static const char map_sql[] = "select s.map_version, s.map, coalesce((select pg_
 const char pqi_ask_read_only_sql[] =
     "select pg_catalog.set_config('transaction_read_only', 'on', true)";
 
-/* What is in the session's temporary schema is found as the server finds it at the session's end:
- * by its dependence on that schema. The schema itself stays once there was something in it. */
-static const char behind_sql[] =
-    "select exists (select from pg_catalog.pg_listening_channels()) or"
-    " case when pg_catalog.pg_my_temp_schema() operator(pg_catalog.=) 0::pg_catalog.oid then false"
-    " else exists (select from pg_catalog.pg_depend d where d.refclassid operator(pg_catalog.=)"
-    " 'pg_catalog.pg_namespace'::pg_catalog.regclass::pg_catalog.oid"
-    " and d.refobjid operator(pg_catalog.=) pg_catalog.pg_my_temp_schema()) end";
-
-struct pqi_stmt pqi_ask_behind_stmt(void)
-{
-    return (struct pqi_stmt){.sql = behind_sql,
-                             .sync = true,
-                             .prepare = true,
-                             .hash = pqi_prepared_hash(behind_sql, NULL, 0)};
-}
-
 static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
 {
     bool tells = pqi_conn_server_version(c) >= 140000;
@@ -195,13 +178,6 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
     else
         return true;
     return false;
-}
-
-bool pqi_ask_left_behind(const struct pqi_answer *answer)
-{
-    const PGresult *r = answer->pg;
-    bool told = answer->state == PQI_ANSWER_OK && PQntuples(r) == 1 && PQnfields(r) == 1;
-    return !told || text(r, 0)[0] != 'f';
 }
 
 void pqi_ask_map(struct pqi_conn *c)

@@ -44,9 +44,4 @@ int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);
  * https://www.postgresql.org/docs/15/sql-set-transaction.html */
 extern const char pqi_ask_read_only_sql[];
 
-/* Sent behind a write or a COMMIT, with a Sync of its own: is something left in the session that
- * would meet its next user (temporary objects, channels)? Also true when it is not told. */
-struct pqi_stmt pqi_ask_behind_stmt(void);
-bool pqi_ask_left_behind(const struct pqi_answer *answer);
-
 #endif

@@ -355,10 +355,11 @@ static bool close_prepared(struct pqi_conn *c, uint32_t name)
     return true;
 }
 
-/* The prepared statement that this one runs as; 0: none. Its Parse goes ahead if it is new. */
-static bool prepare(struct pqi_conn *c, const struct pqi_job *job, int i, uint32_t *name)
+/* The prepared statement that this one runs as; 0: none. Its Parse goes ahead if it is new, as a
+ * part of statement `index` of `job` (NULL: of nobody's). */
+static bool prepare(struct pqi_conn *c, const struct pqi_stmt *s, const struct pqi_job *job,
+                    int index, uint32_t *name)
 {
-    const struct pqi_stmt *s = &job->stmts[i];
     const struct pqi_params *p = s->params;
     struct pqi_prepared_use use = pqi_prepared_use(&c->prepared, s->hash, s->sql,
                                                    p ? p->types : NULL, p ? p->n : 0);
@@ -372,11 +373,32 @@ static bool prepare(struct pqi_conn *c, const struct pqi_job *job, int i, uint32
     if (!PQsendPrepare(c->pg, text, s->sql, p ? p->n : 0, p ? p->types : NULL))
         return false;
     push(c, (struct pqi_mark){.kind = PQI_MARK_PARSE,
-                              .shared = job->shared,
-                              .index = i,
+                              .shared = job && job->shared,
+                              .index = index,
                               .name = use.name,
                               .call = (void *)(uintptr_t)job,
-                              .id = job->id});
+                              .id = job ? job->id : 0});
+    return true;
+}
+
+/* Cheaper by far than to ask what there is: neither returns a row.
+ * https://www.postgresql.org/docs/15/sql-discard.html
+ * https://www.postgresql.org/docs/15/sql-unlisten.html */
+static const char drop_objects_sql[] = "discard temp";
+static const char stop_listening_sql[] = "unlisten *";
+
+static bool clean(struct pqi_conn *c, const char *sql)
+{
+    const struct pqi_stmt s = {.sql = sql, .hash = pqi_prepared_hash(sql, NULL, 0)};
+    uint32_t name;
+    char text[16];
+    if (!prepare(c, &s, NULL, 0, &name))
+        return false;
+    prepared_name(text, name);
+    if (!(name ? PQsendQueryPrepared(c->pg, text, 0, NULL, NULL, NULL, 0)
+               : PQsendQueryParams(c->pg, sql, 0, NULL, NULL, NULL, NULL, 0)))
+        return false;
+    push(c, (struct pqi_mark){.kind = PQI_MARK_CLEAN, .name = name});
     return true;
 }
 
@@ -392,8 +414,10 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     int sent;
     job->given |= s->alone;
     c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
+    if (s->leaves > c->leaves)
+        c->leaves = s->leaves;
     /* One that met a prepared statement that is gone goes without, so as not to meet another. */
-    if (s->prepare && !job->repaired && !prepare(c, job, i, &name))
+    if (s->prepare && !job->repaired && !prepare(c, s, job, i, &name))
         return false;
     if (name != 0) {
         prepared_name(text, name);
@@ -424,6 +448,20 @@ static bool send_sync(struct pqi_conn *c, struct pqi_mark mark)
     return true;
 }
 
+/* Objects are dropped at once, and channels left at the segment's end. So where a statement joins,
+ * it stands in between: it meets no object of those before, and leaves no channel to those behind. */
+static bool send_clean(struct pqi_conn *c, bool joins)
+{
+    bool apart = joins ? c->left == PQI_LEFT_CHANNELS : c->left != PQI_LEFT_NOTHING;
+    bool sent = true;
+    if (apart)
+        sent = clean(c, stop_listening_sql) && clean(c, drop_objects_sql) &&
+               send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC});
+    if (apart)
+        c->left = PQI_LEFT_NOTHING;
+    return sent && (!joins || clean(c, drop_objects_sql));
+}
+
 static void begin_job(struct pqi_conn *c, struct pqi_job *job)
 {
     job->id = ++c->ids;
@@ -433,10 +471,11 @@ static void begin_job(struct pqi_conn *c, struct pqi_job *job)
     c->state = PQI_BUSY;
 }
 
-/* Three marks a statement at most (close, parse, run) and its Sync; one more to close. */
+/* Three marks a statement at most (close, parse, run) and its Sync; one more to close, and as many
+ * again for the two that clean. */
 static bool make_room(struct pqi_conn *c, int n)
 {
-    return n < INT32_MAX / 8 && pqi_queue_reserve(&c->queue, (uint32_t)n * 4 + 2);
+    return n < INT32_MAX / 8 && pqi_queue_reserve(&c->queue, ((uint32_t)n + 2) * 4 + 2);
 }
 
 static bool make_answers(struct pqi_conn *c, int n)
@@ -463,7 +502,7 @@ static void forget_answers(struct pqi_conn *c)
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 {
     forget_answers(c);
-    c->warned = false;
+    c->warned = c->uncleaned = false;
     c->own.given = false;
     if (!make_answers(c, n) || !make_room(c, n)) {
         c->n = 0;
@@ -473,9 +512,11 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     c->own = (struct pqi_job){.stmts = stmts, .n = n, .answers = c->answers};
     c->moved_ns = pqi_now_ns();
     begin_job(c, &c->own);
-    bool sent = true;
+    bool sent = send_clean(c, n > 0 && stmts[0].joins);
     for (int i = 0; i < n && sent; i++) {
         sent = send_statement(c, &c->own, i);
+        if (sent && stmts[i].joins && stmts[i].leaves != PQI_LEFT_NOTHING)
+            sent = clean(c, stop_listening_sql);
         if (sent && stmts[i].sync)
             sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
                                                   .last = i == n - 1,
@@ -487,6 +528,11 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
         flush(c);
     else
         lost(c);
+}
+
+void pqi_conn_clear(struct pqi_conn *c)
+{
+    pqi_conn_send(c, NULL, 0);
 }
 
 bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
@@ -653,6 +699,12 @@ static void end_job(struct pqi_conn *c, struct pqi_job *job, enum pqi_end end)
     }
 }
 
+/* Skipped with a statement of the caller's that failed it is not needed: that was undone. */
+static bool not_cleaned(const struct pqi_conn *c, enum pqi_event event)
+{
+    return event == PQI_EVENT_ERROR || (event == PQI_EVENT_SKIPPED && c->own.segment_error < 0);
+}
+
 static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
 {
     struct pqi_turn t = pqi_queue_take(&c->queue, event);
@@ -665,6 +717,10 @@ static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
         return;
     }
     keep_books(c, &t.mark, event);
+    if (t.mark.kind == PQI_MARK_CLEAN && not_cleaned(c, event)) {
+        c->uncleaned = c->tainted = true;
+        note_last_word(c, res);
+    }
     if (t.take != PQI_TAKE_NOTHING)
         keep_answer(job, &t, event, res);
     else

@@ -444,8 +444,8 @@ static void what_a_write_or_a_read_leaves_behind_meets_nobody(void **state)
     pqr_close(db, 0);
 }
 
-/* What functions do is not seen in the statement: the server is asked. Also where there is no
- * replica that could be behind. */
+/* What functions do is not seen in the statement. Also where there is no replica that could be
+ * behind. */
 static void what_a_function_leaves_behind_meets_nobody(void **state)
 {
     static const char *const statements[] = {"select leave_table()", "select leave_channel()",
@@ -501,6 +501,54 @@ static void what_is_left_for_the_first_time_late_meets_nobody_either(void **stat
     }
     pqr_session_close(s);
     pqr_close(db, 0);
+}
+
+static void *hold_catalog(void *arg)
+{
+    (void)arg;
+    fleet("sql " P " 'begin; lock table pg_depend in share mode; select pg_sleep(2)'");
+    return NULL;
+}
+
+/* Its temporary table cannot be dropped, as somebody holds what that would change. */
+static void a_session_that_cannot_be_cleaned_serves_nobody(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_STATEMENT_TIMEOUT=200ms");
+    pqr_session *s = live_session(db, "acme");
+    for (int in_tx = 0; in_tx < 2; in_tx++) {
+        pthread_t holder;
+        int32_t before = backend(s);
+        OK(pqr_write(s, PQR_QUERY(.sql = "select leave_table()"), NULL, &live_error));
+        assert_int_equal(pthread_create(&holder, NULL, hold_catalog, NULL), 0);
+        EVENTUALLY(5000,
+                   ask_number(P, "select count(*) from pg_locks where granted and"
+                                 " mode = 'ShareLock' and relation = 'pg_depend'::regclass") == 1);
+        if (in_tx) {
+            pqr_tx *tx = begin(s, NULL);
+            pqr_result *r;
+            OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+            assert_int_not_equal(pqr_int32(r, 0, 0), before);
+            pqr_result_free(r);
+            pqr_rollback(tx);
+        } else {
+            assert_int_not_equal(backend(s), before);
+        }
+        pthread_join(holder, NULL);
+        EVENTUALLY(10000, ask_number(P, "select count(*) from pg_class"
+                                        " where relname = 'left_behind'") == 0);
+    }
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void what_has_nothing_around_it_is_told_how_to_be_sent(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "vacuum note"), NULL, &live_error));
+    says(".alone = true");
+    OK(pqr_write(s, PQR_QUERY(.sql = "vacuum note", .alone = true), NULL, &live_error));
+    pqr_session_close(s);
 }
 
 static void what_ends_with_its_transaction_costs_no_connection(void **state)
@@ -760,6 +808,8 @@ int main(void)
         cmocka_unit_test(what_a_function_leaves_behind_meets_nobody),
         cmocka_unit_test(what_a_sequence_gave_others_is_not_told),
         cmocka_unit_test(what_is_left_for_the_first_time_late_meets_nobody_either),
+        cmocka_unit_test(a_session_that_cannot_be_cleaned_serves_nobody),
+        cmocka_unit_test(what_has_nothing_around_it_is_told_how_to_be_sent),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),
         cmocka_unit_test(a_read_only_transaction_cannot_be_made_to_write),

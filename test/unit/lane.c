@@ -89,6 +89,12 @@ static void close_one(void)
     push((struct pqi_mark){.kind = PQI_MARK_CLOSE, .name = 3});
 }
 
+/* Clears the session of what its last user left there. */
+static void clean_one(void)
+{
+    push((struct pqi_mark){.kind = PQI_MARK_CLEAN, .name = 5});
+}
+
 /* A call of `n` statements behind those of others, and with no Sync yet. */
 static void shared(struct call *call, int n)
 {
@@ -613,6 +619,39 @@ static void a_skipped_close_is_nobody_s(void **state)
     passes_over(PQI_EVENT_SKIPPED, &b, 0);
     ends(&b, PQI_END_AGAIN);
     nobody_s_sync(false);
+    all_is_answered();
+}
+
+static void what_cleans_the_session_answers_nobody(void **state)
+{
+    (void)state;
+    a.id = ++ids;
+    clean_one();
+    run(&a, 0, false, false);
+    clean_one();
+    own_sync(&a, 0, true);
+    is_quiet(R);
+    is_quiet(PQI_EVENT_NULL);
+    answers(R, &a, 0);
+    is_quiet(PQI_EVENT_NULL);
+    is_quiet(R);
+    is_quiet(PQI_EVENT_NULL);
+    syncs(&a, 0, true, PQI_END_DONE);
+    all_is_answered();
+}
+
+static void where_the_session_is_not_cleaned_the_statement_behind_does_not_run(void **state)
+{
+    (void)state;
+    a.id = ++ids;
+    clean_one();
+    run(&a, 0, false, false);
+    own_sync(&a, 0, true);
+    is_quiet(E);
+    is_quiet(PQI_EVENT_NULL);
+    passes_over(PQI_EVENT_SKIPPED, &a, 0);
+    is_quiet(PQI_EVENT_NULL);
+    syncs(&a, 0, false, PQI_END_DONE);
     all_is_answered();
 }
 
@@ -1351,6 +1390,8 @@ int main(void)
         TEST(so_it_is_for_a_call_alone),
         TEST(a_skipped_parse_lets_its_call_go_again),
         TEST(a_skipped_close_is_nobody_s),
+        TEST(what_cleans_the_session_answers_nobody),
+        TEST(where_the_session_is_not_cleaned_the_statement_behind_does_not_run),
         TEST(a_failed_close_is_nobody_s_fault_and_who_stands_behind_it_goes_again),
         TEST(who_finds_its_prepared_statement_stale_goes_again_with_all_behind_it),
         TEST(of_several_statements_a_stale_one_sends_all_again),
