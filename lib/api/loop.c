@@ -119,6 +119,7 @@ static void over(struct pqr_call *c)
     if (x->n > 1)
         list = pqi_mem_array(x->n, sizeof *list);
     done.batch = list;
+    pqi_err_none(&err);
     x->end(x, &done, &err);
     if (s->closing)
         take_back(s, &done, &err);

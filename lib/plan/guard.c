@@ -164,12 +164,17 @@ static bool skip_word(const char **sql, const char *upper)
     return true;
 }
 
-/* Does `sql` begin with these words? A word before a dot is a name: SET local.x = 1 sets x. */
+/* Does `sql` begin with these words? A word before a dot is a name: SET local.x = 1 sets x. Most are
+ * told apart by their first letter. */
 static bool begins(const char *sql, const char *words)
 {
-    sql = after_blanks(sql);
-    if (upper_of(*sql) != *words) /* most are told apart by their first letter */
-        return false;
+    if (upper_of(*sql) != *words) {
+        if (begins_word(*sql))
+            return false;
+        sql = after_blanks(sql);
+        if (upper_of(*sql) != *words)
+            return false;
+    }
     while (*words) {
         size_t len = strcspn(words, " ");
         struct token t = next(&sql);
@@ -331,8 +336,9 @@ static bool selects_into(const char *p, bool temporary_only)
 /* Parts of the names of functions that leave something in the session. Looked for anywhere in the
  * text, since texts are run too (DO, query_to_xml); being wrong costs a connection. Not among them:
  * what ends with the transaction (pg_advisory_xact_lock, lo_open, pg_export_snapshot). */
+static const char set_config[] = "SET_CONFIG";
 static const char *const leaving[] = {
-    "SET_CONFIG",
+    set_config,
     "ADVISORY_LOCK",
     "SETSEED",
     "SET_LIMIT",
@@ -341,6 +347,7 @@ static const char *const leaving[] = {
     "PHYSICAL_REPLICATION_SLOT",
     "LOGICAL_REPLICATION_SLOT",
     "REPLICATION_ORIGIN_SESSION",
+    NULL,
 };
 
 static bool begins_name(const char *p, const char *upper)
@@ -373,13 +380,8 @@ static int local_configs(const char *p)
 {
     int n = 0;
     for (struct token t = next(&p); t.kind != END; t = next(&p))
-        n += is_word(t, leaving[0]) && is_local_config(p);
+        n += is_word(t, set_config) && is_local_config(p);
     return n;
-}
-
-static bool begins_leaving(char c)
-{
-    return c == 'S' || c == 'A' || c == 'D' || c == 'L' || c == 'P' || c == 'R';
 }
 
 /* What the session remembers of its sequences; on a shared connection they were somebody else's. */
@@ -404,12 +406,31 @@ struct functions {
     const char *remembers; /* one of `remembering`; NULL: none */
 };
 
-static const char *one_of(const char *p, const char *const *names, size_t n)
+/* Every statement is searched, whole: most of its letters are told by two comparisons. */
+static const char *one_of(const char *p, const char *const *names)
 {
-    for (size_t i = 0; i < n; i++)
-        if (begins_name(p, names[i]))
-            return names[i];
+    char second = upper_of(p[1]);
+    for (; *names; names++)
+        if (second == (*names)[1] && begins_name(p, *names))
+            return *names;
     return NULL;
+}
+
+/* Letters that one of these names begins with. */
+static bool may_begin(char c)
+{
+    switch (c) {
+    case 'A':
+    case 'C':
+    case 'D':
+    case 'L':
+    case 'P':
+    case 'R':
+    case 'S':
+        return true;
+    default:
+        return false;
+    }
 }
 
 static struct functions functions_of(const char *sql)
@@ -418,18 +439,16 @@ static struct functions functions_of(const char *sql)
     int configs = 0;
     bool remembers = false;
     for (const char *p = sql; *p; p++) {
-        char first = upper_of(*p);
-        const char *name = NULL;
-        if (first == 'C' || first == 'L')
-            remembers |= begins_name(p, "CURRVAL") || begins_name(p, "LASTVAL");
-        if (begins_leaving(first))
-            name = one_of(p, leaving, sizeof leaving / sizeof *leaving);
-        configs += name == leaving[0];
-        if (name && name != leaving[0] && !f.leaves)
+        if (!may_begin(upper_of(*p)))
+            continue;
+        const char *name = one_of(p, leaving);
+        remembers |= begins_name(p, "CURRVAL") || begins_name(p, "LASTVAL");
+        configs += name == set_config;
+        if (name && name != set_config && !f.leaves)
             f.leaves = name;
     }
     if (!f.leaves && configs > 0 && configs > local_configs(sql))
-        f.leaves = leaving[0];
+        f.leaves = set_config;
     for (size_t i = 0; remembers && i < 2 && !f.remembers; i++)
         f.remembers = calls(sql, remembering[i]) ? remembering[i] : NULL;
     return f;
@@ -604,8 +623,10 @@ bool pqi_commits_inside(const char *sql)
 
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place)
 {
-    /* VALUES, TABLE and WITH … SELECT answer SELECT too. */
-    static const char *const reads[] = {"SELECT", "SHOW", "EXPLAIN", NULL};
+    /* VALUES, TABLE and WITH … SELECT answer SELECT too: almost all do. */
+    static const char *const reads[] = {"SHOW", "EXPLAIN", NULL};
+    if (strncmp(command_tag, "SELECT ", 7) == 0)
+        return true;
     if (place == PQI_IN_READ)
         return begins_with_one_of(command_tag, reads);
     /* ROLLBACK TO SAVEPOINT answers ROLLBACK. */

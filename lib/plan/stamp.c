@@ -17,37 +17,35 @@ static const char *call_it(int shard, char *buf, size_t size)
 static int check_unstamped(const struct pqi_stamp_expected *e, bool write, pqr_error *err)
 {
     char name[32];
-    const char *what = call_it(e->shard, name, sizeof name);
     if (e->fleet)
         return pqi_err(
             err, PQR_E_UNSTAMPED,
             "%s is not stamped, and DATABASE_FLEET_ID expects fleet \"%s\": run pqrouter "
             "init, or apply the SQL of pqrouter init --sql",
-            what, e->fleet);
+            call_it(e->shard, name, sizeof name), e->fleet);
     if (write && e->shards >= 2 && e->shard != PQI_STAMP_CONTROL)
         return pqi_err(err, PQR_E_UNSTAMPED,
                        "%s is not stamped: run pqrouter init, or apply the SQL of pqrouter init "
                        "--sql",
-                       what);
+                       call_it(e->shard, name, sizeof name));
     return PQR_OK;
 }
 
 static int check_read(const struct pqi_stamp *s, const struct pqi_stamp_expected *e, pqr_error *err)
 {
     char name[32], other[32];
-    const char *what = call_it(e->shard, name, sizeof name);
     if (e->fleet && strcmp(e->fleet, s->fleet) != 0)
         return pqi_err(
             err, PQR_E_WRONG_SHARD,
             "the database configured as %s is stamped as fleet \"%s\", not \"%s\": correct "
             "its URL or DATABASE_FLEET_ID",
-            what, s->fleet, e->fleet);
+            call_it(e->shard, name, sizeof name), s->fleet, e->fleet);
     if (s->shard != e->shard)
         return pqi_err(
             err, PQR_E_WRONG_SHARD,
             "the database configured as %s is stamped as %s of fleet \"%s\": correct its "
             "URL",
-            what, call_it(s->shard, other, sizeof other), s->fleet);
+            call_it(e->shard, name, sizeof name), call_it(s->shard, other, sizeof other), s->fleet);
     if (e->shards < s->shards && e->shard != PQI_STAMP_CONTROL &&
         !(e->shards == 0 && s->shards == 1))
         return pqi_err(

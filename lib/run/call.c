@@ -34,7 +34,7 @@ static void set_patience(struct pqi_call *c, const struct pqi_options *o)
 void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_ms)
 {
     memset(c, 0, sizeof *c);
-    pqi_err_none(&c->err);
+    c->err.shard = c->err.index = -1; /* the rest of it says that nothing happened, as all zero */
     c->db = s->db;
     c->session = s;
     c->unit = true;
@@ -87,6 +87,13 @@ static bool acknowledged(struct pqi_call *c)
             return false;
     }
     return true;
+}
+
+/* Most calls have met no error before: the struct is large. */
+static void none_happened(struct pqi_call *c)
+{
+    if (c->err.code != PQR_OK)
+        pqi_err_none(&c->err);
 }
 
 static const struct pqi_trouble *trouble_of(const struct pqi_call *c)
@@ -255,7 +262,7 @@ static void place_anew(struct pqi_call *c, const char *why)
         end_with_error(c);
         return;
     }
-    pqi_err_none(&c->err);
+    none_happened(c);
     c->attempts--; /* nothing has failed */
     c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
     c->state = PQI_CALL_PAUSE;
@@ -488,7 +495,7 @@ static void forget_tries(struct pqi_call *c)
 /* There is a node to serve it, and that was the question. */
 static void look_done(struct pqi_call *c)
 {
-    pqi_err_none(&c->err);
+    none_happened(c);
     done(c);
 }
 
@@ -676,7 +683,7 @@ static void run_done(struct pqi_call *c)
         return;
     }
     tell_session(c);
-    pqi_err_none(&c->err);
+    none_happened(c);
     done(c);
 }
 
@@ -708,7 +715,7 @@ static void run(struct pqi_call *c)
 {
     c->state = PQI_CALL_RUN;
     if (c->n == 0) { /* only the connection is wanted */
-        pqi_err_none(&c->err);
+        none_happened(c);
         done(c);
         return;
     }
@@ -785,7 +792,7 @@ static void ride_anew(struct pqi_call *c)
         end_with_error(c);
         return;
     }
-    pqi_err_none(&c->err);
+    none_happened(c);
     c->attempts--;
     c->pause_until_ns = pqi_after_ms(now, PAUSE_MS);
     c->state = PQI_CALL_PAUSE;

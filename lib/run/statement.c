@@ -94,7 +94,7 @@ int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     int code = c->err.code, taken = 0;
-    if (err)
+    if (err && code != PQR_OK)
         *err = c->err;
     for (; code == PQR_OK && taken < c->count; taken += code == PQR_OK)
         code = pqi_op_result(op, c->first + taken, res ? &res[taken] : NULL, err);

@@ -10,7 +10,8 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
 int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q,
                     const struct pqi_how *how, pqr_error *err);
 
-/* Of either: res (may be NULL) gets as many results as there were queries. */
+/* Of either: res (may be NULL) gets as many results as there were queries. `err` is written if it
+ * fails. */
 int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err);
 
 /* In this thread. */
