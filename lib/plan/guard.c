@@ -406,28 +406,31 @@ struct functions {
     const char *remembers; /* one of `remembering`; NULL: none */
 };
 
-/* Every statement is searched, whole: most of its letters are told by two comparisons. */
 static const char *one_of(const char *p, const char *const *names)
 {
-    char second = upper_of(p[1]);
-    for (; *names; names++)
-        if (second == (*names)[1] && begins_name(p, *names))
-            return *names;
-    return NULL;
+    while (*names && !begins_name(p, *names))
+        names++;
+    return *names;
 }
 
-/* Letters that one of these names begins with. */
-static bool may_begin(char c)
+/* Every statement is searched, whole, and almost all of it is passed over by the first two letters
+ * of these names. */
+static bool may_begin(char first, char second)
 {
-    switch (c) {
+    switch (first) {
     case 'A':
+        return second == 'D';
     case 'C':
+        return second == 'U';
     case 'D':
+        return second == 'B';
     case 'L':
+        return second == 'A' || second == 'O';
     case 'P':
+        return second == 'G' || second == 'H';
     case 'R':
     case 'S':
-        return true;
+        return second == 'E';
     default:
         return false;
     }
@@ -439,7 +442,7 @@ static struct functions functions_of(const char *sql)
     int configs = 0;
     bool remembers = false;
     for (const char *p = sql; *p; p++) {
-        if (!may_begin(upper_of(*p)))
+        if (!may_begin(upper_of(p[0]), upper_of(p[1])))
             continue;
         const char *name = one_of(p, leaving);
         remembers |= begins_name(p, "CURRVAL") || begins_name(p, "LASTVAL");
@@ -528,8 +531,9 @@ static const struct rule temporary = {
 
 static const struct rule *begins_like(const char *p)
 {
+    p = after_blanks(p);
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
-        if (begins(p, rules[i].words))
+        if (upper_of(*p) == *rules[i].words && begins(p, rules[i].words))
             return &rules[i];
     return NULL;
 }
