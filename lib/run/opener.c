@@ -319,6 +319,15 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
     return due;
 }
 
+/* A child of fork() may hold a socket open that was closed here: its events still come. */
+static bool is_open(const struct pqi_opener *o, const struct opening *x)
+{
+    const struct pqi_link *l = o->openings.next;
+    while (l != &o->openings && l != &x->link)
+        l = l->next;
+    return l == &x->link && x->state != QUEUE;
+}
+
 int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
 {
     struct epoll_event events[32];
@@ -328,7 +337,7 @@ int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
         uint32_t got = events[i].events;
         if (!x)
             pqi_flag_clear(o->db->wanted.flag);
-        else
+        else if (is_open(o, x))
             conn_step(x, (short)((got & EPOLLIN ? POLLIN : 0) | (got & EPOLLOUT ? POLLOUT : 0) |
                                  (got & (EPOLLERR | EPOLLHUP) ? POLLERR : 0)));
     }
