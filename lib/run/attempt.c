@@ -1,0 +1,198 @@
+/* One attempt at a call: what is sent, and what its answer or its loss means. */
+#include "../base/err.h"
+#include "../plan/fate.h"
+#include "call.h"
+#include "conn.h"
+#include "session.h"
+#include "steps.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* The statement that failed first, or -1. */
+static int failed_statement(struct pqi_call *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        const struct pqi_answer *a = pqi_call_answer(c, i);
+        if (a && a->state == PQI_ANSWER_ERROR)
+            return i;
+    }
+    return -1;
+}
+
+static bool acknowledged(struct pqi_call *c)
+{
+    for (int i = 0; i < c->n; i++) {
+        const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
+        if (!(a && a->acknowledged))
+            return false;
+    }
+    return true;
+}
+
+static const struct pqi_trouble *trouble_of(const struct pqi_call *c)
+{
+    return c->rode ? &c->rider.trouble : &c->conn->trouble;
+}
+
+static const char *label(const struct pqi_call *c, char *buf, size_t size)
+{
+    if (!c->name)
+        return "";
+    snprintf(buf, size, "statement %.60s: ", c->name);
+    return buf;
+}
+
+static void describe(struct pqi_call *c, const struct pqi_failure *f, const struct pqi_fate *fate,
+                     int statement)
+{
+    char name[80];
+    int code = pqi_call_aborted(c) && f->timed_out && !(c->effects && f->given)
+                   ? pqi_call_abort_code(c)
+                   : pqi_fate_code(f, fate, c->effects);
+    pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
+    c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
+                                                     : pqi_fate_retry(fate, c->effects));
+    if (statement >= 0)
+        pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
+    else if (f->timed_out)
+        pqi_err_add(
+            &c->err, pqi_call_aborted(c) ? "%s before an answer came" : "no answer%s in %lld ms",
+            pqi_call_aborted(c) ? pqi_call_abort_text(c) : "", (long long)pqi_call_spent_ms(c));
+    else
+        pqi_err_add(&c->err, "the connection was lost: %s", trouble_of(c)->text);
+    if (code == PQR_E_UNKNOWN)
+        pqi_err_add(&c->err,
+                    "; the write was sent and may have happened: look before doing it again");
+    if (strcmp(f->sqlstate, "25001") == 0 && c->write && c->unit && !c->partial)
+        pqi_err_add(&c->err, "; to have nothing around it, send it with .alone = true");
+    if (code == PQR_E_READ_ONLY)
+        pqi_err_add(&c->err, c->unit ? "; it was sent as a read: send it with pqr_write"
+                                     : "; the transaction is read only");
+    if (statement < 0)
+        pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, f->sqlstate);
+    if (c->count > 1 && statement >= c->first)
+        c->err.index = statement - c->first;
+}
+
+static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool timed_out)
+{
+    const struct pqi_trouble *trouble = trouble_of(c);
+    struct pqi_failure f = {.sqlstate = trouble->sqlstate,
+                            .severity = trouble->severity,
+                            .given = c->rode ? c->rider.job.given : c->conn->own.given,
+                            .warned = !c->rode && c->conn->warned,
+                            .early = c->early,
+                            .partial = c->partial,
+                            .stale = !c->rode && !timed_out && c->conn->own.stale,
+                            .timed_out = timed_out};
+    if (statement >= 0) {
+        f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
+        f.severity = PQI_SEV_ERROR;
+    }
+    return f;
+}
+
+void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
+{
+    struct pqi_failure f = failure_of(c, statement, timed_out);
+    struct pqi_fate fate = pqi_fate(&f);
+    describe(c, &f, &fate, statement);
+    if (c->err.code == PQR_E_UNKNOWN)
+        c->session->unsure_ns = PQI_FOREVER; /* it reads where that can be seen */
+    bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
+    if (c->conn)
+        c->conn->tainted |= !fate.keep;
+    if (dead && !timed_out) {
+        if (c->conn)
+            pqi_count(c->db, connections_lost);
+        pqi_shard_troubled(c->node, trouble_of(c));
+    }
+    if (dead || strcmp(f.sqlstate, "25006") == 0)
+        pqi_shard_look_again(c->shard);
+    enum pqi_again again = c->effects ? fate.write : fate.read;
+    if (again == PQI_RETURN || !pqi_call_may_rerun(c)) {
+        pqi_call_end_with_error(c);
+        return;
+    }
+    /* A write goes to the primary again: not before there was time to find out who that is. */
+    if (c->write && again == PQI_ELSEWHERE && !f.stale)
+        again = PQI_BACKOFF;
+    c->tried[c->node->index] = dead;
+    if (c->conn)
+        pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    pqi_call_rerun(c, again);
+}
+
+/* A read of level any promises nothing to the session, and takes nothing from it. */
+static void tell_session(struct pqi_call *c)
+{
+    if (c->write && c->effects)
+        pqi_session_wrote_on(c->session, c->node);
+    else if (c->unit && !c->write && c->level != PQR_LEVEL_ANY)
+        pqi_session_read_on(c->session, c->node, c->generation);
+}
+
+/* A lane does this for its riders. */
+static void note_pace(struct pqi_call *c)
+{
+    atomic_fetch_add_explicit(&c->node->calls, 1, memory_order_relaxed);
+    if (c->hash != 0)
+        pqi_pace_note(&c->db->pace, c->hash, (pqi_now_ns() - c->sent_ns) / 1000);
+}
+
+void pqi_call_run_done(struct pqi_call *c)
+{
+    if (!c->rode)
+        note_pace(c);
+    int statement = failed_statement(c);
+    if (statement >= 0) {
+        pqi_call_run_failed(c, statement, false);
+        return;
+    }
+    tell_session(c);
+    pqi_call_none_happened(c);
+    pqi_call_done(c);
+}
+
+void pqi_call_run_step(struct pqi_call *c, short revents)
+{
+    pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
+        pqi_call_uncleaned(c);
+    else if (c->conn->state == PQI_IDLE)
+        pqi_call_run_done(c);
+    else if (c->conn->state != PQI_DEAD)
+        return;
+    else if (acknowledged(c))
+        pqi_call_run_done(c); /* lost after its Sync: what was asked is done */
+    else
+        pqi_call_run_failed(c, failed_statement(c), false);
+}
+
+/* Out of time: the connection has an answer under way that nobody will read, so it is closed; the
+ * server sees that and stops. */
+void pqi_call_run_late(struct pqi_call *c)
+{
+    pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
+    pqi_count(c->db, deadlines);
+    pqi_call_run_failed(c, -1, true);
+}
+
+void pqi_call_attempt(struct pqi_call *c)
+{
+    c->state = PQI_CALL_RUN;
+    if (c->n == 0) { /* only the connection is wanted */
+        pqi_call_none_happened(c);
+        pqi_call_done(c);
+        return;
+    }
+    if (!pqi_call_may_send(c, "getting a connection"))
+        return;
+    c->sent_ns = c->begun_ns;
+    if (c->hash != 0)
+        c->sent_ns = pqi_now_ns();
+    pqi_conn_send(c->conn, c->stmts, c->n);
+    pqi_call_run_step(c, 0);
+}

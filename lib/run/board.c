@@ -1,0 +1,146 @@
+/* How a call rides on a lane, with others. */
+#include "../base/err.h"
+#include "../base/mem.h"
+#include "call.h"
+#include "steps.h"
+
+#include <sched.h>
+
+#define STUCK_LOOK_MS 100 /* the longest time between two looks whether it is stuck */
+
+static bool make_answers(struct pqi_call *c)
+{
+    struct pqi_job *job = &c->rider.job;
+    if (!job->answers) {
+        job->answers = c->few;
+        if (c->count > (int)(sizeof c->few / sizeof *c->few))
+            job->answers = pqi_mem_array((size_t)c->count, sizeof *job->answers);
+    }
+    job->n = c->count;
+    return job->answers != NULL;
+}
+
+/* Boards a lane of its node, if there is one to be had for such a statement. */
+bool pqi_call_board(struct pqi_call *c)
+{
+    if (!c->group || c->off_lanes)
+        return false;
+    int64_t cost_us;
+    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
+    struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
+    if (!lane || !make_answers(c))
+        return false;
+    c->rider.job.stmts = c->stmts + c->first;
+    c->rider.waiter = &c->waiter;
+    c->rider.err = &c->err;
+    c->rider.hash = c->hash;
+    c->rider.class_ = class_;
+    c->rider.cost_us = cost_us;
+    c->rider.until_ns = c->until_ns;
+    c->stuck_ms = PQI_STUCK_MS;
+    c->stuck_ns = pqi_after_ms(pqi_now_ns(), c->stuck_ms);
+    c->state = PQI_CALL_RIDE;
+    pqi_lane_board(lane, &c->rider);
+    return true;
+}
+
+static void ride_trouble(struct pqi_call *c)
+{
+    const struct pqi_trouble *t = &c->rider.trouble;
+    pqi_err(&c->err, pqi_call_trouble_code(t->kind), "%s (%s): %s", c->node->target->name,
+            c->node->target->shown, t->text);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t->sqlstate);
+    /* Where no lane can be opened here, an idle connection may still serve it. */
+    if (c->err.code == PQR_E_NOMEM)
+        c->off_lanes = true;
+    else
+        c->tried[c->node->index] = true;
+    if (pqi_call_may_rerun(c))
+        pqi_call_rerun(c, PQI_ELSEWHERE);
+    else
+        pqi_call_end_with_error(c);
+}
+
+static void ride_anew(struct pqi_call *c)
+{
+    int64_t now = pqi_now_ns();
+    if (now >= c->hope_until_ns) {
+        pqi_call_end_with_error(c);
+        return;
+    }
+    pqi_call_none_happened(c);
+    c->attempts--;
+    c->pause_until_ns = pqi_after_ms(now, PQI_PAUSE_MS);
+    c->state = PQI_CALL_PAUSE;
+}
+
+static void ride_over(struct pqi_call *c)
+{
+    c->rode = true;
+    switch (c->rider.outcome) {
+    case PQI_OUT_ANSWERED:
+        pqi_call_run_done(c);
+        break;
+    case PQI_OUT_LOST:
+        pqi_call_run_failed(c, -1, false);
+        break;
+    case PQI_OUT_TROUBLE:
+        ride_trouble(c);
+        break;
+    case PQI_OUT_REFUSED:
+        pqi_call_end_with_error(c);
+        break;
+    case PQI_OUT_ANEW:
+        ride_anew(c);
+        break;
+    }
+    if (c->state != PQI_CALL_DONE)
+        c->rode = false;
+}
+
+/* Out of time or patience: the answer, if it comes, is dropped. */
+static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane)
+{
+    c->rider.trouble = (struct pqi_trouble){0};
+    if (for_a_lane) {
+        pqi_call_pool_timed_out(c);
+    } else if (!sent) {
+        pqi_call_end_unsent(c, "waiting for a connection");
+    } else {
+        pqi_count(c->db, deadlines);
+        c->rode = true;
+        c->rider.job.given = true;
+        c->rider.outcome = PQI_OUT_ANSWERED;
+        pqi_call_run_failed(c, -1, true);
+    }
+}
+
+void pqi_call_ride_step(struct pqi_call *c, int64_t now)
+{
+    struct pqi_lane *lane = c->rider.lane;
+    bool sent = false, late = pqi_call_aborted(c) || now >= c->until_ns;
+    bool waits = !late && now >= c->queue_until_ns && pqi_lane_opening(lane);
+    bool stuck = !late && !waits && now >= c->stuck_ns && pqi_lane_stuck(lane, &c->rider, now);
+    if (now >= c->stuck_ns) {
+        c->stuck_ms = c->stuck_ms < STUCK_LOOK_MS ? c->stuck_ms * 2 : STUCK_LOOK_MS;
+        c->stuck_ns = pqi_after_ms(now, c->stuck_ms);
+    }
+    bool leaves = late || waits || stuck;
+    if (!pqi_waiter_finished(&c->waiter)) {
+        if (!leaves)
+            return;
+        if (pqi_lane_leave(lane, &c->rider, &sent)) {
+            if (!stuck) {
+                ride_ended(c, sent, waits);
+                return;
+            }
+            c->off_lanes =
+                true; /* a connection of its own, if need be: it must not wait for others */
+            pqi_call_acquire(c);
+            return;
+        }
+        while (!pqi_waiter_finished(&c->waiter)) /* somebody is about to tell */
+            sched_yield();
+    }
+    ride_over(c);
+}

@@ -1,0 +1,62 @@
+/* The steps of a call, between the files that they stand in (call.c, reach.c, board.c, attempt.c).
+ * Each may end the call, or take it on to another state; nobody else includes this. */
+#ifndef PQI_STEPS_H
+#define PQI_STEPS_H
+
+#include "../plan/fate.h"
+#include "../wire/pg.h"
+
+struct pqi_call;
+
+#define PQI_ATTEMPTS_MAX 4 /* the first, and three more */
+#define PQI_PAUSE_MS 10    /* before the second; doubles, with full jitter */
+
+/* ---- call.c: ends, and running again --------------------------------------------------------- */
+
+/* Every way to DONE leads through here. `err` is written already; the second says where it was. */
+void pqi_call_done(struct pqi_call *c);
+void pqi_call_end_with_error(struct pqi_call *c);
+/* Before anything was sent: its time has passed, or the router is closing. */
+void pqi_call_end_unsent(struct pqi_call *c, const char *doing);
+void pqi_call_none_happened(struct pqi_call *c);
+
+/* Is it to end now, by its caller's wish or the router's? */
+bool pqi_call_aborted(const struct pqi_call *c);
+int pqi_call_abort_code(const struct pqi_call *c);
+const char *pqi_call_abort_text(const struct pqi_call *c);
+int64_t pqi_call_spent_ms(const struct pqi_call *c);
+
+bool pqi_call_may_rerun(const struct pqi_call *c);
+void pqi_call_rerun(struct pqi_call *c, enum pqi_again how);
+/* Its connection is dead, or may not be used again. */
+void pqi_call_drop_conn(struct pqi_call *c);
+
+/* ---- reach.c ---------------------------------------------------------------------------------- */
+
+/* It has its place: on to a lane, or to a connection of its own. */
+void pqi_call_acquire(struct pqi_call *c);
+void pqi_call_queue_step(struct pqi_call *c, int64_t now);
+void pqi_call_connect_step(struct pqi_call *c, short revents);
+void pqi_call_clean_step(struct pqi_call *c, short revents);
+/* The session could not be cleaned, so nothing of the call has run. */
+void pqi_call_uncleaned(struct pqi_call *c);
+void pqi_call_pool_timed_out(struct pqi_call *c);
+int pqi_call_trouble_code(enum pqi_trouble_kind kind);
+
+/* ---- board.c ----------------------------------------------------------------------------------- */
+
+/* Boards a lane of its node, if there is one to be had for such a statement. */
+bool pqi_call_board(struct pqi_call *c);
+void pqi_call_ride_step(struct pqi_call *c, int64_t now);
+
+/* ---- attempt.c -------------------------------------------------------------------------------- */
+
+void pqi_call_attempt(struct pqi_call *c);
+void pqi_call_run_step(struct pqi_call *c, short revents);
+void pqi_call_run_late(struct pqi_call *c);
+/* What was sent is answered, or not: `statement` is the one that failed (-1: none of them, the
+ * connection was lost, or `timed_out`). */
+void pqi_call_run_done(struct pqi_call *c);
+void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out);
+
+#endif
