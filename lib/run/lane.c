@@ -4,6 +4,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../plan/guard.h"
+#include "../wire/ask.h"
 #include "conn.h"
 #include "state.h"
 
@@ -370,6 +371,23 @@ static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link
     }
 }
 
+/* What a function did to the session is seen in no answer: builds for development ask the server,
+ * whenever the lane rests after it was used. */
+static void look(struct pqi_lane *lane)
+{
+    if (!PQI_LOOK_AT_SESSIONS || lane->looked_at == lane->conn->ids)
+        return;
+    pqi_ask_look(lane->conn);
+    lane->looked_at = lane->conn->ids;
+    lane->looks = true;
+}
+
+static bool looks_the_same(struct pqi_lane *lane)
+{
+    lane->looks = false;
+    return strcmp(lane->session, pqi_ask_looked(lane->conn)) == 0;
+}
+
 /* While nothing is under way the session must be as it was pinned. */
 static void check_rest(struct pqi_lane *lane)
 {
@@ -524,9 +542,9 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
     bool stuck = false;
     if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING) {
         const struct pqi_mark *head = pqi_queue_head(&lane->conn->queue);
-        const struct pqi_rider *slow = head && head->call
-                                           ? pqi_container(head->call, struct pqi_rider, job)
-                                           : NULL;
+        bool rides = head && head->call && head->call != &lane->conn->own;
+        const struct pqi_rider *slow = rides ? pqi_container(head->call, struct pqi_rider, job)
+                                             : NULL;
         int64_t patience = patience_ms(slow, r);
         stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
     }
@@ -562,6 +580,10 @@ void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
     pthread_mutex_lock(&lane->lock);
     lane->conn = conn;
     lane->idle_since_ns = pqi_now_ns();
+    lane->looked_at = conn->ids;
+    lane->looks = false;
+    if (PQI_LOOK_AT_SESSIONS)
+        pqi_copy_text(lane->session, sizeof lane->session, pqi_ask_looked(conn));
     set_state(lane, PQI_LANE_OPEN);
     bool orphan = lane->orphan;
     if (!orphan && lane->group->driver) {
@@ -601,6 +623,7 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
 {
     struct pqi_link out;
+    bool changed = false;
     pqi_list_init(&out);
     pthread_mutex_lock(&lane->lock);
     if (lane->state == PQI_LANE_OPEN && !lane->led && !first_rider(lane)) {
@@ -610,12 +633,20 @@ void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
         bool done = lane->conn->state == PQI_IDLE;
         bool old = lane->idle_since_ns < idle_ns || lane->conn->born_ns < born_ns;
         bool frozen = !done && pqi_now_ns() - lane->conn->moved_ns > 1000 * PQI_MS;
-        if (lane->conn->state == PQI_DEAD || frozen ||
+        changed = done && lane->looks && !looks_the_same(lane);
+        if (lane->conn->state == PQI_DEAD || frozen || changed ||
             (done && (old || outdated(lane) || pqi_conn_stale(lane->conn))))
             close_lane(lane, &out);
+        else if (done)
+            look(lane);
     }
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    if (changed)
+        pqi_log(&lane->node->shard->db->log, PQR_LOG_ERROR, "session",
+                "%s: a read has left something in a session that reads share (a setting, a lock, a "
+                "channel …): its connection is closed",
+                lane->node->target->name);
 }
 
 void pqi_group_stir(struct pqi_group *g)

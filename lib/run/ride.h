@@ -63,6 +63,9 @@ struct pqi_lane {
     bool led;
     int kick; /* wakes who leads; -1: nobody has led yet */
     int64_t idle_since_ns;
+    uint64_t looked_at; /* by which of the connection's jobs its session was looked at last */
+    bool looks;         /* and that answer was not seen yet */
+    char session[24];   /* what it held at first */
 
     struct pqi_link opening; /* the opener's */
     bool orphan;             /* its group is gone while it was being opened */

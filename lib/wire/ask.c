@@ -85,13 +85,31 @@ void pqi_ask_probe(struct pqi_conn *c)
     pqi_conn_send(c, stmts, 2);
 }
 
+static const char look_sql[] =
+    "select pg_catalog.hashtextextended(pg_catalog.concat_ws(' ',"
+    " (select pg_catalog.string_agg(pg_catalog.concat(s.name, '=', s.setting), ' ' order by s.name)"
+    "  from pg_catalog.pg_settings s where s.source operator(pg_catalog.=) 'session'),"
+    " (select pg_catalog.count(*) from pg_catalog.pg_locks l where l.locktype operator(pg_catalog.=)"
+    "  'advisory' and l.pid operator(pg_catalog.=) pg_catalog.pg_backend_pid()),"
+    " pg_catalog.pg_my_temp_schema(),"
+    " (select pg_catalog.count(*) from pg_catalog.pg_listening_channels()),"
+    " (select pg_catalog.count(*) from pg_catalog.pg_prepared_statements p"
+    "  where p.name operator(pg_catalog.!~~) 'pqr%')), 0)";
+
 void pqi_ask_pin_reads(struct pqi_conn *c)
 {
-    const struct pqi_stmt stmt = {
-        .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false),"
-               " pg_catalog.set_config('default_transaction_isolation', 'read committed', false)",
-        .sync = true,
+    const struct pqi_stmt stmts[] = {
+        {.sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false),"
+                " pg_catalog.set_config('default_transaction_isolation', 'read committed', false)",
+         .sync = true},
+        {.sql = look_sql, .sync = true},
     };
+    pqi_conn_send(c, stmts, PQI_LOOK_AT_SESSIONS ? 2 : 1);
+}
+
+void pqi_ask_look(struct pqi_conn *c)
+{
+    const struct pqi_stmt stmt = {.sql = look_sql, .sync = true};
     pqi_conn_send(c, &stmt, 1);
 }
 
@@ -178,6 +196,12 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)
     else
         return true;
     return false;
+}
+
+const char *pqi_ask_looked(const struct pqi_conn *c)
+{
+    const struct pqi_answer *a = &c->answers[c->n - 1];
+    return a->state == PQI_ANSWER_OK && PQntuples(a->pg) == 1 ? text(a->pg, 0) : "";
 }
 
 void pqi_ask_map(struct pqi_conn *c)

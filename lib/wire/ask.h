@@ -32,6 +32,12 @@ void pqi_ask_probe(struct pqi_conn *c);
 void pqi_ask_pin_reads(struct pqi_conn *c);
 bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size);
 
+/* What its session holds that a statement may have left there, as one number: settings, locks,
+ * temporary objects, channels, prepared statements. Then, when it is IDLE: the number; "" when it
+ * was not told. Where PQI_LOOK_AT_SESSIONS it is asked for with the pins, too. */
+void pqi_ask_look(struct pqi_conn *c);
+const char *pqi_ask_looked(const struct pqi_conn *c);
+
 /* Reads the answers to either (the connection is IDLE). false: `why` tells what was wrong. */
 bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size);
 

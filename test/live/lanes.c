@@ -298,6 +298,43 @@ static void a_lane_that_can_write_is_closed(void **state)
     pqr_close(db, 0);
 }
 
+static void count_sessions(void *arg, int level, const char *event, const char *text)
+{
+    (void)level;
+    (void)text;
+    if (strcmp(event, "session") == 0)
+        atomic_fetch_add((_Atomic int *)arg, 1);
+}
+
+/* Builds for development look: these tests are run in no other. */
+static void what_a_function_leaves_on_a_lane_is_found_and_told(void **state)
+{
+    (void)state;
+    static const char *const leaves[] = {
+        "select relax()",        /* a setting */
+        "select hold()",         /* an advisory lock */
+        "select plan_by_hand()", /* a prepared statement */
+    };
+    for (size_t i = 0; i < sizeof leaves / sizeof *leaves; i++) {
+        _Atomic int told = 0;
+        pqr *db;
+        OK(pqr_open(&db,
+                    PQR_OPTIONS(.env = live_env((const char *const[]){"PQR_LOG=error", NULL}),
+                                .log = count_sessions, .log_arg = &told),
+                    &live_error));
+        OK(pqr_ready(db, 10000, &live_error));
+        pqr_session *s = live_session(db, "acme");
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from marks"), NULL, &live_error));
+        live_sleep_ms(700); /* nothing is found where nothing is */
+        assert_int_equal(atomic_load(&told), 0);
+        OK(pqr_read(s, PQR_QUERY(.sql = leaves[i]), NULL, &live_error));
+        EVENTUALLY(5000, atomic_load(&told) == 1);
+        OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from marks"), NULL, &live_error));
+        pqr_session_close(s);
+        pqr_close(db, 0);
+    }
+}
+
 /* ---- Prepared statements -------------------------------------------------------------------- */
 
 static int64_t read_number(pqr_session *s, const pqr_query *q)
@@ -544,6 +581,12 @@ static int make_tables(void **state)
     ask(P, "create function unpin() returns int language plpgsql as $$ begin"
            " perform set_config('default_transaction_read_only', 'off', false);"
            " return 1; end $$");
+    ask(P, "create function relax() returns int language plpgsql as $$ begin"
+           " perform set_config('timezone', 'Asia/Tokyo', false); return 1; end $$");
+    ask(P, "create function hold() returns int language plpgsql as $$ begin"
+           " execute 'select pg_advisory' || '_lock(42)'; return 1; end $$");
+    ask(P, "create function plan_by_hand() returns int language plpgsql as $$ begin"
+           " execute 'prepare by_hand as select 1'; return 1; end $$");
     ask(P, "grant all on all tables in schema public to app");
     ask(P, "grant all on all sequences in schema public to app");
     return 0;
@@ -557,6 +600,7 @@ int main(void)
         cmocka_unit_test(poison_is_refused_on_both_kinds_of_connection),
         cmocka_unit_test(what_a_function_of_a_read_leaves_meets_nobody),
         cmocka_unit_test(a_lane_that_can_write_is_closed),
+        cmocka_unit_test(what_a_function_leaves_on_a_lane_is_found_and_told),
         cmocka_unit_test(one_text_with_other_types_is_another_statement),
         cmocka_unit_test(a_table_that_changes_under_a_prepared_statement_is_no_error),
         cmocka_unit_test(prepared_statements_are_bounded_and_closed_at_the_server),
