@@ -68,14 +68,24 @@ static struct pqi_fate look_up(const struct pqi_failure *f)
     return no_answer;
 }
 
+/* Refused before it began: not understood, not allowed, not possible here, or with such values. */
+static bool refused(const struct pqi_failure *f)
+{
+    static const char *const classes[] = {"0A", "22", "23", "25", "26", "42"};
+    bool is = false;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes && !f->inside; i++)
+        is |= strncmp(f->sqlstate, classes[i], 2) == 0;
+    return is;
+}
+
 /* What takes effect before its Sync may have, when the server ends or stops it; what may commit
- * in parts is never run again. */
+ * in parts may have done so before it failed, and is never run again. */
 static struct pqi_fate doubted(const struct pqi_failure *f, struct pqi_fate fate)
 {
     bool ended = f->severity != PQI_SEV_ERROR;
     if (!f->given || !(f->partial || (f->early && ended)))
         return fate;
-    if (fate.class_ == PQI_NOT_RUN)
+    if (fate.class_ == PQI_NOT_RUN || (fate.class_ == PQI_PERMANENT && !refused(f)))
         fate = (struct pqi_fate){PQI_MAYBE, fate.keep && !ended, fate.read, PQI_RETURN};
     fate.write = PQI_RETURN;
     return fate;

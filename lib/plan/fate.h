@@ -14,6 +14,7 @@ struct pqi_failure {
     enum pqi_severity severity; /* of that error */
     bool given;     /* its Sync (for a statement alone: its first byte) was given to libpq */
     bool warned;    /* a WARNING 57P01 or 57P02 came before: the server's state is in doubt */
+    bool inside;    /* the error arose in a function or procedure that was at work */
     bool timed_out; /* our own deadline passed while we waited */
     bool early; /* COMMIT: it takes effect before its Sync, so the server's end proves nothing */
     bool stale; /* our prepared statement was gone or outdated: the connection will parse it anew */

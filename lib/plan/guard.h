@@ -1,8 +1,8 @@
 /* What a caller's statement may be, told by its first words before anything is sent: connections
  * are shared, and some statements would change them for whoever comes next.
  * Not a parser: what hides in functions is not seen. DO and CALL, which hide it too, and functions
- * known to change the session cost the connection; what a write or transaction left in the session
- * nevertheless, the server is asked behind it (wire/ask). */
+ * known to change the session cost the connection; temporary objects and channels that a write or
+ * transaction left there nevertheless are cleaned away (wire/pg). */
 #ifndef PQI_GUARD_H
 #define PQI_GUARD_H
 

@@ -17,6 +17,7 @@
 /* One thing sent. The marks of a call stand together, its statements in order:
  *
  *   alone:   RUN RUN SYNC · RUN SYNC(last)      ends with its last Sync
+ *   joined:  CLEAN RUN CLEAN CLEAN SYNC(last)   likewise; what cleans the session is nobody's
  *   shared:  RUN RUN(last) · RUN(last) · … SYNC  ends with its last result; the Sync is nobody's */
 struct pqi_mark {
     enum pqi_mark_kind {

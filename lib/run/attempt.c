@@ -89,6 +89,7 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
     if (statement >= 0) {
         f.sqlstate = pqi_answer_sqlstate(pqi_call_answer(c, statement));
         f.severity = PQI_SEV_ERROR;
+        f.inside = pqi_answer_inside(pqi_call_answer(c, statement));
     }
     return f;
 }
@@ -99,7 +100,7 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
     if (c->err.code == PQR_E_UNKNOWN)
-        c->session->unsure_ns = PQI_FOREVER; /* it reads where that can be seen */
+        c->session->in_doubt = true; /* it reads where that can be seen */
     bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
     if (c->conn)
         c->conn->tainted |= !fate.keep;
@@ -142,6 +143,22 @@ static void note_pace(struct pqi_call *c)
         pqi_pace_note(&c->db->pace, c->hash, (pqi_now_ns() - c->sent_ns) / 1000);
 }
 
+/* The server passed over what was sent, for no fault of the caller's: what the router itself had
+ * sent ahead of it failed. */
+static void run_skipped(struct pqi_call *c)
+{
+    c->conn->tainted = true;
+    pqi_err(&c->err, PQR_E_LOST, "%s: the server has passed over it: nothing happened",
+            c->node->target->name);
+    if (!pqi_call_may_rerun(c)) {
+        pqi_call_end_with_error(c);
+        return;
+    }
+    pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    pqi_call_rerun(c, PQI_BACKOFF);
+}
+
 void pqi_call_run_done(struct pqi_call *c)
 {
     if (!c->rode)
@@ -149,6 +166,10 @@ void pqi_call_run_done(struct pqi_call *c)
     int statement = failed_statement(c);
     if (statement >= 0) {
         pqi_call_run_failed(c, statement, false);
+        return;
+    }
+    if (!c->rode && c->conn->state == PQI_IDLE && !acknowledged(c)) {
+        run_skipped(c);
         return;
     }
     tell_session(c);

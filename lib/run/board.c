@@ -134,8 +134,7 @@ void pqi_call_ride_step(struct pqi_call *c, int64_t now)
                 ride_ended(c, sent, waits);
                 return;
             }
-            c->off_lanes =
-                true; /* a connection of its own, if need be: it must not wait for others */
+            c->off_lanes = true; /* on a connection of its own it waits for nobody */
             pqi_call_acquire(c);
             return;
         }

@@ -20,6 +20,7 @@ struct pqi_call {
     const struct pqi_stmt *stmts;
     int n;
     int first, count;        /* which of them are the caller's */
+    bool lends;              /* the connection leaves our hands: its session is cleaned first */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
     bool looks;              /* only whether a node can serve it: takes no connection */
     bool unit;               /* may be run again as a whole; false: a part of a transaction */

@@ -39,10 +39,10 @@ void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c)
 
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c)
 {
-    if (c->leaves > c->left)
-        c->left = c->leaves;
-    c->leaves = PQI_LEFT_NOTHING;
-    if (!pqi_conn_clean(c) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
+    if (c->leaves && pqi_conn_clean(c))
+        pqi_conn_clear(c);
+    bool cleans = c->state == PQI_BUSY && c->cleans && !c->tainted;
+    if ((!cleans && !pqi_conn_clean(c)) || !pqi_pool_put(&node->pool, c, pqi_now_ns()))
         pqi_conn_give_up(node, c);
 }
 

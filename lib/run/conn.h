@@ -17,8 +17,8 @@ bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c);
 /* Parts with a connection; the slot is released when the server has let go of it too. */
 void pqi_conn_give_up(struct pqi_node *node, struct pqi_conn *c);
 
-/* Back to the pool, if it is in no transaction and nothing is in its session that cannot be cleaned
- * away ahead of its next use; else given up. */
+/* Back to the pool if provably clean, or while what its user left in the session is being cleaned
+ * away (who takes it waits for that); else given up. */
 void pqi_conn_back(struct pqi_node *node, struct pqi_conn *c);
 
 /* Who has been idle since before *idle_ns, or lives since before *born_ns, is to be closed. */

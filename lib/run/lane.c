@@ -465,7 +465,9 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
         lane->kick = pqi_flag_new();
     while (r->state != PQI_RIDE_LEAVING && lane->state == PQI_LANE_OPEN && !aborting(lane) &&
            !late) {
-        int fd = pqi_conn_fd(lane->conn), kick = lane->kick;
+        const struct pqi_conn *conn = lane->conn;
+        int64_t born_ns = conn->born_ns;
+        int fd = pqi_conn_fd(conn), kick = lane->kick;
         short events = pqi_conn_events(lane->conn);
         pthread_mutex_unlock(&lane->lock);
         tell(&out);
@@ -475,6 +477,8 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
         if (revents == 0 && !late)
             pqi_flag_clear(kick);
         bool rides = r->state != PQI_RIDE_LEAVING;
+        if (lane->conn != conn || conn->born_ns != born_ns)
+            revents = 0; /* the lane has another connection by now */
         step(lane, revents, &out);
         mine = rides && r->state == PQI_RIDE_LEAVING;
     }
@@ -679,6 +683,7 @@ bool pqi_group_init(struct pqi_group *g, struct pqr *db)
 static void free_lane(struct pqi_group *g, struct pqi_lane *lane, bool forked)
 {
     bool opening = false;
+    void *side = lane->side; /* from `orphan` on the lane may be freed by the opener */
     if (!forked) {
         pthread_mutex_lock(&lane->lock);
         if (lane->conn && g->driver)
@@ -687,7 +692,7 @@ static void free_lane(struct pqi_group *g, struct pqi_lane *lane, bool forked)
         pthread_mutex_unlock(&lane->lock);
     }
     if (g->driver)
-        g->driver->free_side(lane->side);
+        g->driver->free_side(side);
     if (!opening)
         bury(lane, forked);
 }

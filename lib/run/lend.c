@@ -38,7 +38,7 @@ int pqi_lend_start(struct pqi_op *op, struct pqr_session *s, int mode, const str
     op->stmts[0] = (struct pqi_stmt){
         .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
         .sync = true};
-    c->keep = true;
+    c->keep = c->lends = true;
     c->write = mode == PQR_LEND_WRITE;
     c->n = c->write ? 0 : 1;
     return PQR_OK;
@@ -77,7 +77,9 @@ void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)
         pqi_list_remove(l);
         s->write_loans -= loan->write;
         if (loan->write)
-            s->unsure_ns = PQI_FOREVER; /* what it wrote may still be under way */
+            s->unsure_ns = PQI_FOREVER;
+        /* What it wrote may still be under way. */
+        s->in_doubt |= loan->write && pqi_conn_block(loan->conn) == PQI_BLOCK_OPEN;
         if (!loan->write)
             pqi_session_read_beside(s, loan->node, loan->conn);
         pqi_conn_give_up(loan->node, loan->conn);

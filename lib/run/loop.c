@@ -81,13 +81,13 @@ static bool watch(struct pqr_loop *l, struct pqi_watch *w, int fd, uint32_t even
 
 static uint32_t epoll_events(short events)
 {
-    return (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u);
+    return (events & POLLIN ? EPOLLIN : 0u) | (events & POLLOUT ? EPOLLOUT : 0u) | EPOLLRDHUP;
 }
 
 static short poll_events(uint32_t events)
 {
     return (short)((events & EPOLLIN ? POLLIN : 0) | (events & EPOLLOUT ? POLLOUT : 0) |
-                   (events & (EPOLLERR | EPOLLHUP) ? POLLERR : 0));
+                   (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP) ? POLLERR : 0));
 }
 
 /* ---- Lanes ---------------------------------------------------------------------------------- */
@@ -345,6 +345,10 @@ static void handle(struct pqr_loop *l, struct pqi_watch *w, uint32_t events)
         break;
     case PQI_WATCH_LANE: {
         struct pqi_lane *lane = pqi_container(w, struct pqi_loop_lane, watch)->lane;
+        /* libpq closes a socket at its end, which does not take it out of the epoll while a child of
+         * fork() holds it. */
+        if (events & (EPOLLERR | EPOLLHUP | EPOLLRDHUP))
+            unwatch(l, w);
         pqi_lane_step(lane, poll_events(events));
         watch_lane(l, lane);
         break;

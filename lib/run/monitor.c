@@ -247,8 +247,11 @@ static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t no
     }
 }
 
+/* libpq may close its socket, which would not take it out of the epoll while a child of fork() holds
+ * it: so it is taken out first. */
 static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int64_t now)
 {
+    unwatch(m, p);
     pqi_conn_step(p->conn, revents);
     if (p->conn->state == PQI_IDLE && p->asked == ASKED_NOTHING)
         ask(m, p, now);
@@ -258,7 +261,7 @@ static void step(struct pqi_monitor *m, struct pqi_probe *p, short revents, int6
         answered_map(m, p);
     if (p->conn && p->conn->state == PQI_DEAD)
         failed(m, p);
-    if (p->conn && p->conn->state != PQI_IDLE)
+    if (p->conn) /* also while it is idle: the server's end is seen at once */
         watch(m, p);
 }
 

@@ -1,7 +1,7 @@
 /* Opens the connections of lanes.
  *
  *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed
- *     └─────▶ (a pooled one) ──────────────┘ */
+ *     └─────▶ CLEAN (a pooled one) ────────┘ */
 #include "opener.h"
 
 #include "../base/bytes.h"
@@ -23,7 +23,7 @@ struct opening {
     struct pqi_opener *opener;
     struct pqi_lane *lane;
     struct pqi_conn *conn;
-    enum { QUEUE, CONNECT, HANDSHAKE, PIN } state;
+    enum { QUEUE, CLEAN, CONNECT, HANDSHAKE, PIN } state;
     struct pqi_ticket ticket;
     struct pqi_waiter waiter;
     int64_t until_ns;
@@ -139,6 +139,8 @@ static void pin(struct opening *x)
 {
     x->state = PIN;
     pqi_ask_pin_reads(x->conn);
+    if (x->conn->state != PQI_DEAD)
+        watch(x);
 }
 
 static void handshake_done(struct opening *x)
@@ -152,7 +154,7 @@ static void handshake_done(struct opening *x)
         fail_connect(x);
         return;
     }
-    x->conn->ready = true;
+    pqi_conn_made(node, x->conn);
     if (pqi_shard_admit(node, &seen, false, &err) != PQR_OK) {
         pqi_shard_look_again(node->shard);
         fail(x, PQI_OUT_REFUSED, &err);
@@ -190,9 +192,27 @@ static void discard(struct opening *x)
     take(x);
 }
 
+/* What its last user left in the session is gone, or not. */
+static void cleaned(struct opening *x)
+{
+    if (x->conn->state == PQI_DEAD || x->conn->uncleaned || pqi_conn_stale(x->conn)) {
+        discard(x);
+        return;
+    }
+    pin(x);
+    watch(x);
+}
+
+/* libpq may close its socket, which would not take it out of the epoll while a child of fork() holds
+ * it: so it is taken out first. */
 static void conn_step(struct opening *x, short revents)
 {
+    unwatch(x);
     pqi_conn_step(x->conn, revents);
+    if (x->state == CLEAN && x->conn->state != PQI_BUSY) {
+        cleaned(x);
+        return;
+    }
     if (x->conn->state == PQI_IDLE && x->state == CONNECT) {
         pqi_ask_handshake(x->conn, x->opener->db->options->statement_timeout_ms);
         x->state = HANDSHAKE;
@@ -203,8 +223,6 @@ static void conn_step(struct opening *x, short revents)
         watch(x);
     else if (x->state == HANDSHAKE)
         handshake_done(x);
-    else if (x->conn->uncleaned)
-        discard(x);
     else
         pinned(x);
 }
@@ -233,6 +251,9 @@ static void use(struct opening *x, struct pqi_conn *pooled)
         open_new(x);
     } else if (pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled)) {
         discard(x);
+    } else if (pooled->cleans) {
+        x->state = CLEAN;
+        conn_step(x, POLLIN);
     } else {
         pin(x);
         conn_step(x, 0);
@@ -302,7 +323,7 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
         next = l->next;
         if (x->state == QUEUE)
             continue;
-        bool pooled = x->state == PIN;
+        bool pooled = x->state == PIN || x->state == CLEAN;
         int64_t late = pooled ? x->until_ns : x->conn->connect_until_ns;
         if (late > now) {
             due = late < due ? late : due;

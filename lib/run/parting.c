@@ -78,10 +78,17 @@ static struct parting *take_parted(struct pqi_partings *p)
     return found;
 }
 
+/* Closing it would not take it out of the epoll while a child of fork() holds it. */
+static void let_go(struct pqi_partings *p, struct parting *one)
+{
+    epoll_ctl(p->epoll, EPOLL_CTL_DEL, one->fd, NULL);
+    close(one->fd);
+}
+
 void pqi_partings_step(struct pqi_partings *p)
 {
     for (struct parting *one; (one = take_parted(p));) {
-        close(one->fd);
+        let_go(p, one);
         pqi_pool_release(one->pool);
         pqi_mem_free(one);
     }

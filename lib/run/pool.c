@@ -23,14 +23,19 @@ static bool outdated(const struct pqi_pool *p, const struct pqi_conn *c)
     return c->generation != atomic_load(&p->generation);
 }
 
+/* The one used last, so that those that are not needed grow old; of those that may still be busy
+ * cleaning up behind their last user only if there is no other. */
 static struct pqi_conn *take_idle(struct pqi_pool *p)
 {
     if (pqi_list_empty(&p->idle))
         return NULL;
-    struct pqi_conn *c = pqi_container(p->idle.prev, struct pqi_conn, link);
-    pqi_list_remove(&c->link);
+    struct pqi_conn *found = pqi_container(p->idle.prev, struct pqi_conn, link);
+    for (struct pqi_link *l = p->idle.prev; l != &p->idle && found->cleans; l = l->prev)
+        if (!pqi_container(l, struct pqi_conn, link)->cleans)
+            found = pqi_container(l, struct pqi_conn, link);
+    pqi_list_remove(&found->link);
     p->nidle--;
-    return c;
+    return found;
 }
 
 /* After a change: tells those who look without the lock since when there is nothing to have. `came`:

@@ -52,6 +52,7 @@ static void place_anew(struct pqi_call *c, const char *why)
 {
     int64_t now = pqi_now_ns();
     pqi_shard_look_again(c->shard);
+    c->conn->tainted = true; /* it was looked at by an older map, or for another role */
     pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
     if (now >= c->hope_until_ns) {
@@ -144,37 +145,35 @@ void pqi_call_uncleaned(struct pqi_call *c)
         return;
     }
     pqi_err(&c->err, PQR_E_CONNECT, "%s: its sessions cannot be cleaned between callers: %s",
-            c->node->target->name, c->conn->trouble.text);
-    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, c->conn->trouble.sqlstate);
+            c->node->target->name, c->conn->unclean);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, c->conn->unclean_sqlstate);
     pqi_call_end_with_error(c);
 }
 
+/* What its last user left in the session must be gone first; it almost always is by now. */
 void pqi_call_clean_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
-    if (c->conn->state == PQI_DEAD)
+    bool idle = c->conn->state == PQI_IDLE;
+    if (c->conn->state == PQI_DEAD || (idle && !c->conn->uncleaned && pqi_conn_stale(c->conn)))
         discard(c);
-    else if (c->conn->uncleaned)
+    else if (idle && c->conn->uncleaned)
         pqi_call_uncleaned(c);
-    else if (c->conn->state == PQI_IDLE)
+    else if (idle)
         pqi_call_attempt(c);
-}
-
-/* What is to be lent, or takes effect without waiting for its Sync, cannot be taken back when what
- * was sent to clean the session turns out to have failed: that is waited for. */
-static bool cleans_first(const struct pqi_call *c)
-{
-    return c->conn->left != PQI_LEFT_NOTHING && (c->n == 0 || c->partial);
 }
 
 static void use_pooled(struct pqi_call *c)
 {
     if (pqi_conn_outdated(c->node, c->conn) || pqi_conn_stale(c->conn)) {
         discard(c);
-    } else if (cleans_first(c)) {
-        c->state = PQI_CALL_CLEAN;
+        return;
+    }
+    if (c->lends && !c->conn->cleans)
         pqi_conn_clear(c->conn);
-        pqi_call_clean_step(c, 0);
+    if (c->conn->cleans) {
+        c->state = PQI_CALL_CLEAN;
+        pqi_call_clean_step(c, POLLIN);
     } else {
         pqi_call_attempt(c);
     }

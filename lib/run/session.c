@@ -59,6 +59,7 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
         s->shard = shard;
         s->seen = (struct pqi_seen){0};
         s->unsure_ns = 0;
+        s->in_doubt = false;
         s->stay = -1;
         s->read_ns = 0;
     }
@@ -89,7 +90,7 @@ void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node)
 bool pqi_session_sure(struct pqr_session *s, struct pqi_shard *shard)
 {
     struct pqi_seen covered;
-    if (s->write_loans > 0 || s->unsure_ns == PQI_FOREVER)
+    if (s->in_doubt || s->write_loans > 0 || s->unsure_ns == PQI_FOREVER)
         return false;
     if (s->unsure_ns > 0 && !pqi_shard_covers(shard, s->unsure_ns, &covered))
         return false;

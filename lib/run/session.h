@@ -20,6 +20,7 @@ struct pqr_session {
      * has not. PQI_FOREVER: a write is in doubt, or not over. Otherwise the moment by which all of
      * it was there: a position that the primary told after that covers it. */
     int64_t unsure_ns;
+    bool in_doubt;   /* a write may still happen, nobody knows when: reads stay on the primary */
     int write_loans; /* lent connections that may write at any moment: as if unsure meanwhile */
     int stay;        /* the node that it read from last; -1: none */
     int64_t read_ns; /* when; 0: it has not read */

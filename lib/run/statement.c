@@ -81,7 +81,7 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     op->stmts[0].prepare = !q->alone;
     op->stmts[0].alone = q->alone != 0 || pqi_commits_inside(q->sql);
     op->stmts[0].joins = !op->stmts[0].alone;
-    op->stmts[0].leaves = op->stmts[0].alone ? PQI_LEFT_CHANNELS : PQI_LEFT_OBJECTS;
+    op->stmts[0].leaves = op->stmts[0].alone;
     c->write = c->effects = true;
     c->partial = op->stmts[0].alone;
     c->count = c->n = 1;
@@ -98,6 +98,8 @@ int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
         *err = c->err;
     for (; code == PQR_OK && taken < c->count; taken += code == PQR_OK)
         code = pqi_op_result(op, c->first + taken, res ? &res[taken] : NULL, err);
+    if (code != PQR_OK && c->err.code == PQR_OK && c->count > 1 && err)
+        err->index = taken;
     for (int i = 0; code != PQR_OK && res && i < taken; i++) {
         pqi_result_unref(res[i]);
         res[i] = NULL;

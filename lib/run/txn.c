@@ -29,6 +29,12 @@ static bool serialization_failure(const char *sqlstate)
     return strcmp(sqlstate, "40001") == 0 || strcmp(sqlstate, "40P01") == 0;
 }
 
+/* It failed for what the next run will not meet again. */
+static bool safe_again(const struct pqr_tx *tx)
+{
+    return tx->stale || serialization_failure(tx->sqlstate);
+}
+
 static const char *begin_of(const pqr_tx_options *o)
 {
     if (o->read_only && o->deferrable && o->isolation == PQR_SERIALIZABLE)
@@ -242,7 +248,7 @@ int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
         return code;
     }
     op->stmts[0].sync = true;
-    op->stmts[0].leaves = PQI_LEFT_CHANNELS;
+    op->stmts[0].leaves = true;
     op->call.count = 1;
     send_here(op, 1, "about to run a statement of its transaction");
     return PQR_OK;
@@ -264,7 +270,8 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
             pqi_err(&c->err, PQR_E_NOMEM, "no memory for a result");
     }
     if (c->err.code == PQR_E_ROLLED_BACK)
-        c->err.retry = serialization_failure(tx->sqlstate) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
+        c->err.retry = safe_again(tx) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
+    tx->stale |= conn->own.stale;
     if (tx->sqlstate[0] == '\0')
         memcpy(tx->sqlstate, c->err.sqlstate, sizeof tx->sqlstate);
     if (err)
@@ -299,7 +306,7 @@ static void check_commit_tag(struct pqi_call *c, const struct pqr_tx *tx)
             "%s: the transaction had failed before (SQLSTATE %s), so COMMIT rolled it back",
             c->node->target->name, tx->sqlstate);
     memcpy(c->err.sqlstate, tx->sqlstate, sizeof c->err.sqlstate);
-    if (serialization_failure(tx->sqlstate))
+    if (safe_again(tx))
         c->err.retry = PQR_RETRY_SAFE;
 }
 
@@ -398,12 +405,15 @@ void pqi_tx_rollback(struct pqr_tx *tx)
 
 /* ---- Whole transactions, again and again ---------------------------------------------------- */
 
+/* Also where a prepared statement was gone, or fitted its tables no more: it is known now. */
 static bool worth_again(const pqr_error *e)
 {
     if (e->code == PQR_E_LOST)
         return true;
-    return (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK) &&
-           serialization_failure(e->sqlstate);
+    bool fails = serialization_failure(e->sqlstate) ||
+                 (e->retry == PQR_RETRY_SAFE &&
+                  (strcmp(e->sqlstate, "0A000") == 0 || strcmp(e->sqlstate, "26000") == 0));
+    return fails && (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK);
 }
 
 int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns)

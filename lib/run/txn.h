@@ -21,6 +21,7 @@ struct pqr_tx {
     bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */
     struct pqi_work *work; /* whose run it is; NULL: nobody's */
     bool lost;             /* the connection went away: nothing of it happened */
+    bool stale;            /* a prepared statement was gone, or fitted its tables no more */
     char sqlstate[8];      /* of its first failure; "": none */
 };
 

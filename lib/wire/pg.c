@@ -402,6 +402,13 @@ static bool clean(struct pqi_conn *c, const char *sql)
     return true;
 }
 
+/* In a failed block only what ends it runs: neither the Parse of a new statement nor the Close of an
+ * old one would. */
+static bool may_prepare(const struct pqi_conn *c)
+{
+    return PQtransactionStatus(c->pg) != PQTRANS_INERROR;
+}
+
 static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
 {
     const struct pqi_stmt *s = &job->stmts[i];
@@ -414,10 +421,9 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     int sent;
     job->given |= s->alone;
     c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
-    if (s->leaves > c->leaves)
-        c->leaves = s->leaves;
+    c->leaves |= s->leaves;
     /* One that met a prepared statement that is gone goes without, so as not to meet another. */
-    if (s->prepare && !job->repaired && !prepare(c, s, job, i, &name))
+    if (s->prepare && !job->repaired && may_prepare(c) && !prepare(c, s, job, i, &name))
         return false;
     if (name != 0) {
         prepared_name(text, name);
@@ -448,18 +454,11 @@ static bool send_sync(struct pqi_conn *c, struct pqi_mark mark)
     return true;
 }
 
-/* Objects are dropped at once, and channels left at the segment's end. So where a statement joins,
- * it stands in between: it meets no object of those before, and leaves no channel to those behind. */
-static bool send_clean(struct pqi_conn *c, bool joins)
+/* Objects are dropped at once, and channels left at the segment's end. What a deferred trigger makes
+ * comes behind all that stands in a segment: so objects are looked for in front, too. */
+static bool clean_behind(struct pqi_conn *c)
 {
-    bool apart = joins ? c->left == PQI_LEFT_CHANNELS : c->left != PQI_LEFT_NOTHING;
-    bool sent = true;
-    if (apart)
-        sent = clean(c, stop_listening_sql) && clean(c, drop_objects_sql) &&
-               send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC});
-    if (apart)
-        c->left = PQI_LEFT_NOTHING;
-    return sent && (!joins || clean(c, drop_objects_sql));
+    return clean(c, stop_listening_sql) && clean(c, drop_objects_sql);
 }
 
 static void begin_job(struct pqi_conn *c, struct pqi_job *job)
@@ -471,11 +470,11 @@ static void begin_job(struct pqi_conn *c, struct pqi_job *job)
     c->state = PQI_BUSY;
 }
 
-/* Three marks a statement at most (close, parse, run) and its Sync; one more to close, and as many
- * again for the two that clean. */
+/* Three marks a statement at most (close, parse, run) and its Sync; as many for each of the three
+ * that clean; one more to close, and one more Sync. */
 static bool make_room(struct pqi_conn *c, int n)
 {
-    return n < INT32_MAX / 8 && pqi_queue_reserve(&c->queue, ((uint32_t)n + 2) * 4 + 2);
+    return n < INT32_MAX / 8 && pqi_queue_reserve(&c->queue, ((uint32_t)n + 3) * 4 + 2);
 }
 
 static bool make_answers(struct pqi_conn *c, int n)
@@ -502,7 +501,7 @@ static void forget_answers(struct pqi_conn *c)
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 {
     forget_answers(c);
-    c->warned = c->uncleaned = false;
+    c->warned = c->cleans = c->uncleaned = false;
     c->own.given = false;
     if (!make_answers(c, n) || !make_room(c, n)) {
         c->n = 0;
@@ -512,11 +511,12 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     c->own = (struct pqi_job){.stmts = stmts, .n = n, .answers = c->answers};
     c->moved_ns = pqi_now_ns();
     begin_job(c, &c->own);
-    bool sent = send_clean(c, n > 0 && stmts[0].joins);
+    bool joins = n > 0 && stmts[0].joins;
+    bool sent = !joins || clean(c, drop_objects_sql);
     for (int i = 0; i < n && sent; i++) {
         sent = send_statement(c, &c->own, i);
-        if (sent && stmts[i].joins && stmts[i].leaves != PQI_LEFT_NOTHING)
-            sent = clean(c, stop_listening_sql);
+        if (sent && joins && i == n - 1)
+            sent = clean_behind(c);
         if (sent && stmts[i].sync)
             sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
                                                   .last = i == n - 1,
@@ -533,6 +533,14 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 void pqi_conn_clear(struct pqi_conn *c)
 {
     pqi_conn_send(c, NULL, 0);
+    if (c->state != PQI_BUSY)
+        return;
+    c->leaves = false;
+    c->cleans = true;
+    if (clean_behind(c) && send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC}))
+        flush(c);
+    else
+        lost(c);
 }
 
 bool pqi_conn_put(struct pqi_conn *c, struct pqi_job *job, bool flush_before)
@@ -700,9 +708,21 @@ static void end_job(struct pqi_conn *c, struct pqi_job *job, enum pqi_end end)
 }
 
 /* Skipped with a statement of the caller's that failed it is not needed: that was undone. */
-static bool not_cleaned(const struct pqi_conn *c, enum pqi_event event)
+static bool not_cleaned(const struct pqi_conn *c, const struct pqi_turn *t, enum pqi_event event)
 {
+    if (t->mark.kind != PQI_MARK_CLEAN)
+        return c->cleans && t->synced && !t->clean;
     return event == PQI_EVENT_ERROR || (event == PQI_EVENT_SKIPPED && c->own.segment_error < 0);
+}
+
+static void note_unclean(struct pqi_conn *c, const PGresult *res)
+{
+    const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
+    c->uncleaned = c->tainted = true;
+    if (!text)
+        return;
+    scrubbed(c, c->unclean, sizeof c->unclean, text);
+    snprintf(c->unclean_sqlstate, sizeof c->unclean_sqlstate, "%s", sqlstate_of(res));
 }
 
 static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
@@ -717,10 +737,8 @@ static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
         return;
     }
     keep_books(c, &t.mark, event);
-    if (t.mark.kind == PQI_MARK_CLEAN && not_cleaned(c, event)) {
-        c->uncleaned = c->tainted = true;
-        note_last_word(c, res);
-    }
+    if (not_cleaned(c, &t, event))
+        note_unclean(c, res);
     if (t.take != PQI_TAKE_NOTHING)
         keep_answer(job, &t, event, res);
     else
@@ -767,10 +785,18 @@ static void take_sync_behind_end(struct pqi_conn *c)
         take(c, PQI_EVENT_SYNC, NULL);
 }
 
+/* A function has made the session listen: what comes is nobody's. */
+static void forget_notifications(struct pqi_conn *c)
+{
+    for (PGnotify *n; (n = PQnotifies(c->pg));)
+        PQfreemem(n);
+}
+
 static void busy_step(struct pqi_conn *c, short revents)
 {
     /* What came before the end is in libpq's hands, and counts. */
     c->cut = revents & (POLLIN | POLLERR | POLLHUP) && !PQconsumeInput(c->pg);
+    forget_notifications(c);
     int64_t now = pqi_now_ns();
     /* Two NULLs in a row stand for nothing: libpq has lost count, or we have. */
     for (int nulls = 0; c->state == PQI_BUSY && !PQisBusy(c->pg);) {
@@ -831,7 +857,8 @@ short pqi_conn_events(const struct pqi_conn *c)
 bool pqi_conn_stale(const struct pqi_conn *c)
 {
     struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
-    return poll(&p, 1, 0) != 0 || PQstatus(c->pg) != CONNECTION_OK;
+    bool said = c->state == PQI_IDLE && poll(&p, 1, 0) != 0;
+    return said || PQstatus(c->pg) != CONNECTION_OK;
 }
 
 struct pg_result *pqi_conn_take(struct pqi_conn *c, int i)
@@ -844,6 +871,11 @@ struct pg_result *pqi_conn_take(struct pqi_conn *c, int i)
 const char *pqi_answer_sqlstate(const struct pqi_answer *a)
 {
     return sqlstate_of(a->pg);
+}
+
+bool pqi_answer_inside(const struct pqi_answer *a)
+{
+    return PQresultErrorField(a->pg, PG_DIAG_CONTEXT) != NULL;
 }
 
 const char *pqi_answer_tag(const struct pqi_answer *a)
@@ -898,6 +930,7 @@ struct pg_conn *pqi_conn_lend(struct pqi_conn *c)
 {
     if (!PQexitPipelineMode(c->pg) || PQsetnonblocking(c->pg, 0) != 0)
         return NULL;
+    forget_notifications(c);
     PQsetErrorVerbosity(c->pg, PQERRORS_DEFAULT);
     return c->pg;
 }

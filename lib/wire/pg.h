@@ -22,13 +22,6 @@ struct pg_result;
  *              └──────────────┴─────────┴───────┴──▶ DEAD (only pqi_conn_part is allowed) */
 enum pqi_conn_state { PQI_RESOLVING, PQI_CONNECTING, PQI_IDLE, PQI_BUSY, PQI_DEAD };
 
-/* What may be left in a session by what ran there. */
-enum pqi_left {
-    PQI_LEFT_NOTHING,
-    PQI_LEFT_OBJECTS, /* temporary ones */
-    PQI_LEFT_CHANNELS /* or channels that it listens to */
-};
-
 /* One statement to send. What it points at must live until the answers are in. */
 struct pqi_stmt {
     const char *sql;
@@ -39,8 +32,8 @@ struct pqi_stmt {
     bool prepare;              /* worth a prepared statement */
     uint64_t hash;             /* pqi_prepared_hash, if `prepare` */
     bool taints;               /* may change the session: the connection is not pooled again */
-    enum pqi_left leaves;      /* what can be cleaned away again */
-    bool joins;                /* the only segment of a send: what cleans stands in it too */
+    bool leaves;               /* may leave temporary objects and channels in the session */
+    bool joins; /* the only segment of a send: what cleans the session stands there too */
 };
 
 /* What came back for a statement. */
@@ -108,12 +101,14 @@ struct pqi_conn {
     struct pqi_job own;    /* the last pqi_conn_send */
     struct pqi_link ended; /* jobs of pqi_conn_put that have ended; the owner takes them out */
     struct pqi_queue queue;
-    int64_t moved_ns;     /* when an answer came last */
-    bool warned;          /* a WARNING that the server is going down came */
-    bool tainted;         /* must not be pooled again */
-    enum pqi_left leaves; /* what its present user may leave in the session … */
-    enum pqi_left left;   /* … and those before: cleaned away ahead of the next send */
-    bool uncleaned;       /* IDLE: that failed. What was sent did not run, or must not count */
+    int64_t moved_ns; /* when an answer came last */
+    bool warned;      /* a WARNING that the server is going down came */
+    bool tainted;     /* must not be pooled again */
+    bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */
+    bool cleans;    /* BUSY: with cleaning alone */
+    bool uncleaned; /* IDLE: cleaning failed. What was sent with it did not happen */
+    char unclean[160]; /* what the server said to that; scrubbed of secrets */
+    char unclean_sqlstate[6];
     struct pqi_trouble trouble;
 
     /* pg.c's own: */
@@ -153,17 +148,16 @@ void pqi_conn_late(struct pqi_conn *c);
 /* Gives up on it from outside: its time has passed. */
 void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *text);
 
-/* IDLE: has the server said anything since (it ended, most likely)? Then it must not be used. */
+/* Has the server ended it, or said anything while it was IDLE? Then it must not be used. */
 bool pqi_conn_stale(const struct pqi_conn *c);
 
 /* IDLE → BUSY: gives the statements to libpq; the last one must end its segment. The answers are
  * in when the state is IDLE again; DEAD: those that came before the loss.
- * Ahead of them goes what cleans the session of what its users before may have left in it, with a
- * Sync of its own. Those that `join` stand between what drops temporary objects and what stops
- * listening, in one segment. */
+ * Those that `join` meet no temporary object in the session and leave none, nor a channel: what
+ * cleans it stands around them. */
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n);
 
-/* IDLE, and something is left: cleans it away, and nothing else. */
+/* IDLE → BUSY: cleans the session, and nothing else. */
 void pqi_conn_clear(struct pqi_conn *c);
 
 /* On a lane: gives a job's statements to libpq, behind those of other callers, with no Sync of
@@ -185,6 +179,8 @@ struct pg_result *pqi_conn_take(struct pqi_conn *c, int i);
 
 /* What a failed answer says. */
 const char *pqi_answer_sqlstate(const struct pqi_answer *a);
+/* Did it fail in a function or procedure that was at work? */
+bool pqi_answer_inside(const struct pqi_answer *a);
 /* Its command tag ("SELECT 3"); "" when it has none. */
 const char *pqi_answer_tag(const struct pqi_answer *a);
 /* Adds what the server said to an error: SQLSTATE, names, and its primary message behind what

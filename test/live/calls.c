@@ -510,36 +510,128 @@ static void *hold_catalog(void *arg)
     return NULL;
 }
 
-/* Its temporary table cannot be dropped, as somebody holds what that would change. */
+static bool catalog_is_held(void)
+{
+    return ask_number(P, "select count(*) from pg_locks where granted and mode = 'ShareLock'"
+                         " and relation = 'pg_depend'::regclass") == 1;
+}
+
+/* A temporary table cannot be dropped, as somebody holds what that would change. */
 static void a_session_that_cannot_be_cleaned_serves_nobody(void **state)
 {
     (void)state;
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_STATEMENT_TIMEOUT=200ms");
     pqr_session *s = live_session(db, "acme");
-    for (int in_tx = 0; in_tx < 2; in_tx++) {
-        pthread_t holder;
-        int32_t before = backend(s);
-        OK(pqr_write(s, PQR_QUERY(.sql = "select leave_table()"), NULL, &live_error));
-        assert_int_equal(pthread_create(&holder, NULL, hold_catalog, NULL), 0);
-        EVENTUALLY(5000,
-                   ask_number(P, "select count(*) from pg_locks where granted and"
-                                 " mode = 'ShareLock' and relation = 'pg_depend'::regclass") == 1);
-        if (in_tx) {
-            pqr_tx *tx = begin(s, NULL);
-            pqr_result *r;
-            OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
-            assert_int_not_equal(pqr_int32(r, 0, 0), before);
-            pqr_result_free(r);
-            pqr_rollback(tx);
-        } else {
-            assert_int_not_equal(backend(s), before);
-        }
-        pthread_join(holder, NULL);
-        EVENTUALLY(10000, ask_number(P, "select count(*) from pg_class"
-                                        " where relname = 'left_behind'") == 0);
-    }
+    pthread_t holder;
+    pqr_tx *tx = begin(s, NULL);
+    pqr_result *r;
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select leave_table(), pg_backend_pid()"), &r, &live_error));
+    int32_t before = pqr_int32(r, 0, 1);
+    pqr_result_free(r);
+    assert_int_equal(pthread_create(&holder, NULL, hold_catalog, NULL), 0);
+    EVENTUALLY(5000, catalog_is_held());
+    OK(pqr_commit(tx, &live_error));
+    assert_int_not_equal(backend(s), before);
+    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('once')"), NULL, &live_error));
+    pthread_join(holder, NULL);
+    EVENTUALLY(10000,
+               ask_number(P, "select count(*) from pg_class where relname = 'left_behind'") == 0);
+    assert_int_equal(ask_number(P, "select count(*) from note where body = 'once'"), 1);
     pqr_session_close(s);
     pqr_close(db, 0);
+}
+
+static void a_read_s_channel_is_left_before_a_connection_is_lent(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    PGconn *pg;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select leave_channel()", .level = PQR_LEVEL_PRIMARY), NULL,
+                &live_error));
+    ask(P, "notify left_behind, 'of another tenant'");
+    OK(pqr_lend(s, PQR_LEND_WRITE, &pg, &live_error));
+    PQclear(PQexec(pg, "select 1"));
+    PGnotify *n = PQnotifies(pg);
+    assert_null(n);
+    pqr_give_back(s, pg);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void what_a_write_leaves_is_dropped_in_its_own_time(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    OK(pqr_write(s, PQR_QUERY(.sql = "select leave_table()"), NULL, &live_error));
+    assert_int_equal(ask_number(P, "select count(*) from pg_class where relname = 'left_behind'"),
+                     0);
+    pqr_session_close(s);
+}
+
+/* In a failed block no prepared statement makes room for another: that would fail, and what stands
+ * behind it be passed over. */
+static void a_savepoint_is_gone_back_to_also_with_all_prepared_statements_in_use(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_PREPARED_STATEMENTS=2");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx = begin(s, NULL);
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(id, body) values (9001, 'a')"), NULL,
+                &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "savepoint here"), NULL, &live_error));
+    FAILS(PQR_E_SQL, pqr_exec(tx, PQR_QUERY(.sql = "insert into note(id, body) values (9001, 'b')"),
+                              NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "rollback to savepoint here"), NULL, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(id, body) values (9002, 'c')"), NULL,
+                &live_error));
+    OK(pqr_commit(tx, &live_error));
+    assert_int_equal(ask_number(P, "select count(*) from note where id in (9001, 9002)"), 2);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static int read_shaped(pqr_tx *tx, void *runs, pqr_error *err)
+{
+    ++*(int *)runs;
+    return pqr_exec(tx, PQR_QUERY(.sql = "select * from shaped"), NULL, err);
+}
+
+static void a_transaction_runs_again_when_a_table_was_given_another_shape(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *s = live_session(db, "acme");
+    int runs = 0;
+    ask(P, "create table shaped(a int)");
+    OK(pqr_transact(s, NULL, read_shaped, &runs, &live_error));
+    ask(P, "alter table shaped add b int");
+    runs = 0;
+    OK(pqr_transact(s, NULL, read_shaped, &runs, &live_error));
+    assert_int_equal(runs, 2);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* What it committed before it failed is there: the session must see it. */
+static void of_a_procedure_that_fails_parts_may_have_happened(void **state)
+{
+    pqr_session *s = live_session(*state, "acme");
+    ask(P, "create procedure half() language plpgsql as $$ begin insert into note(body)"
+           " values ('half'); commit; raise exception 'after the commit'; end $$");
+    fleet("pause-replay shard0/replica1");
+    FAILS(PQR_E_UNKNOWN, pqr_write(s, PQR_QUERY(.sql = "call half()"), NULL, &live_error));
+    assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
+    says("after the commit");
+    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('whole')"), NULL,
+                 &live_error));
+    pqr_result *r;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 'half'"), &r,
+                &live_error));
+    assert_int_equal(pqr_int64(r, 0, 0), 1);
+    pqr_result_free(r);
+    fleet("resume-replay shard0/replica1");
+    FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = "call no_such_thing()"), NULL, &live_error));
+    pqr_session_close(s);
 }
 
 static void what_has_nothing_around_it_is_told_how_to_be_sent(void **state)
@@ -809,6 +901,11 @@ int main(void)
         cmocka_unit_test(what_a_sequence_gave_others_is_not_told),
         cmocka_unit_test(what_is_left_for_the_first_time_late_meets_nobody_either),
         cmocka_unit_test(a_session_that_cannot_be_cleaned_serves_nobody),
+        cmocka_unit_test(a_read_s_channel_is_left_before_a_connection_is_lent),
+        cmocka_unit_test(what_a_write_leaves_is_dropped_in_its_own_time),
+        cmocka_unit_test(a_savepoint_is_gone_back_to_also_with_all_prepared_statements_in_use),
+        cmocka_unit_test(a_transaction_runs_again_when_a_table_was_given_another_shape),
+        cmocka_unit_test(of_a_procedure_that_fails_parts_may_have_happened),
         cmocka_unit_test(what_has_nothing_around_it_is_told_how_to_be_sent),
         cmocka_unit_test(what_ends_with_its_transaction_costs_no_connection),
         cmocka_unit_test(a_read_only_transaction_reads_on_a_replica_and_cannot_write),

@@ -5,6 +5,7 @@
 #include <libpq-fe.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -1453,6 +1454,50 @@ static void a_child_of_fork_is_refused_and_may_close_what_it_inherited(void **st
     leave(&t);
 }
 
+/* How often the loop's descriptor is ready in that time. */
+static int wakes_in(pqr_loop *loop, int ms)
+{
+    int wakes = 0;
+    int64_t until = live_now_ms() + ms;
+    struct pollfd p = {.fd = pqr_loop_fd(loop), .events = POLLIN};
+    for (int64_t now; (now = live_now_ms()) < until; pqr_loop_dispatch(loop, 0))
+        wakes += poll(&p, 1, (int)(until - now)) > 0;
+    return wakes;
+}
+
+static bool sleeps_on(const char *node)
+{
+    return ask_number(node, "select count(*) from pg_stat_activity where state = 'active'"
+                            " and query like '%%cut off%%' and pid <> pg_backend_pid()") == 1;
+}
+
+/* What the child holds open is closed here, and its end is seen once. */
+static void a_child_that_lives_leaves_no_event_in_the_loop(void **state)
+{
+    (void)state;
+    struct stage t = STAGE("DB_LANES=1");
+    struct end slow = {0}, after = {0};
+    submit_read(t.loop, t.s, "select pg_sleep(60), 'cut off'", &slow, NULL);
+    EVENTUALLY(5000, (dispatch(t.loop, 0), sleeps_on(R1) || sleeps_on(R2)));
+    pid_t child = fork();
+    if (child == 0) {
+        sleep(60);
+        _exit(0);
+    }
+    const char *node = sleeps_on(R1) ? R1 : R2;
+    fleet("kill %s", node);
+    fleet("start %s", node);
+    EVENTUALLY(10000, (dispatch(t.loop, 0), serves_reads(t.db, node)));
+    wakes_in(t.loop, 500);
+    assert_in_range(wakes_in(t.loop, 500), 0, 50);
+    submit_read(t.loop, t.s, "select 1", &after, NULL);
+    ENDS(t.loop, PQR_OK, &after);
+    pqr_result_free(after.res);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    leave(&t);
+}
+
 struct closing {
     pqr *db;
     _Atomic bool closed;
@@ -1566,6 +1611,7 @@ int main(void)
         cmocka_unit_test(loops_outlive_their_servers),
         cmocka_unit_test(a_read_whose_server_dies_is_run_again_elsewhere),
         cmocka_unit_test(a_write_whose_server_dies_is_unknown_and_in_a_transaction_lost),
+        cmocka_unit_test(a_child_that_lives_leaves_no_event_in_the_loop),
         cmocka_unit_test(a_child_of_fork_is_refused_and_may_close_what_it_inherited),
         cmocka_unit_test(closing_the_router_elsewhere_ends_the_calls_of_a_loop_that_dispatches),
         cmocka_unit_test(a_loop_may_be_closed_after_its_router),
