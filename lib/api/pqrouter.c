@@ -32,6 +32,14 @@ int pqr_open(pqr **out, const pqr_options *options, pqr_error *err)
     return pqi_router_open(out, &own, err);
 }
 
+int pqr_set_wait(pqr *db, pqr_wait_fn *wait, void *arg, pqr_error *err)
+{
+    pqi_err_none(err);
+    PQI_TRY(pqi_need(db, "db", err));
+    PQI_TRY(pqi_gate_look(db, true, err));
+    return pqi_leave(db, pqi_router_set_wait(db, wait, arg, err));
+}
+
 int pqr_ready(pqr *db, int64_t timeout_ms, pqr_error *err)
 {
     pqi_err_none(err);

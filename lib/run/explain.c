@@ -56,7 +56,7 @@ static void settle(struct pqi_shard *s, int64_t until_ns)
     pqi_waiter_init(&waiter);
     pqi_shard_hope(s, &hope);
     for (int64_t look; (look = pqi_shard_next_look(s)) != PQI_FOREVER && pqi_now_ns() < until_ns;)
-        pqi_waiter_wait(&waiter, look < until_ns ? look : until_ns);
+        pqi_waiter_wait(&waiter, &s->db->wait, look < until_ns ? look : until_ns);
     pqi_shard_unhope(s, &hope);
     pqi_waiter_free(&waiter);
 }

@@ -6,7 +6,6 @@
 #include "opener.h"
 #include "parting.h"
 
-#include <time.h>
 #include <unistd.h>
 
 #define CLOSED UINT32_C(0x80000000) /* in `inside`, beside the count */
@@ -87,12 +86,8 @@ int pqi_gate_in(struct pqr *db, bool begins, pqr_error *err)
  * be gone too by then, and the router freed. The last one is waited for. */
 void pqi_gate_out(struct pqr *db)
 {
-    if (atomic_fetch_sub(&db->inside, 1) != (CLOSED | 1))
-        return;
-    pthread_mutex_lock(&db->gate_lock);
-    db->empty = true;
-    pthread_cond_broadcast(&db->emptied);
-    pthread_mutex_unlock(&db->gate_lock);
+    if (atomic_fetch_sub(&db->inside, 1) == (CLOSED | 1))
+        pqi_waiter_finish(&db->emptied);
 }
 
 void pqi_gate_close(struct pqr *db)
@@ -104,14 +99,7 @@ void pqi_gate_close(struct pqr *db)
 
 bool pqi_gate_wait_empty(struct pqr *db, int64_t until_ns)
 {
-    struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
-                         .tv_nsec = (long)(until_ns % 1000000000)};
-    pthread_mutex_lock(&db->gate_lock);
-    int status = 0;
-    while (!db->empty && status == 0)
-        status = until_ns == PQI_FOREVER ? pthread_cond_wait(&db->emptied, &db->gate_lock)
-                                         : pthread_cond_timedwait(&db->emptied, &db->gate_lock, &t);
-    bool empty = db->empty;
-    pthread_mutex_unlock(&db->gate_lock);
-    return empty;
+    if (!pqi_waiter_finished(&db->emptied))
+        pqi_waiter_wait(&db->emptied, &db->wait, until_ns);
+    return pqi_waiter_finished(&db->emptied);
 }

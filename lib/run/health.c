@@ -39,7 +39,7 @@ static enum pqi_placing wait_ready(struct pqi_shard *s, int64_t until_ns, pqr_er
             break;
         int64_t look = pqi_shard_next_look(s);
         end = end < until_ns ? end : until_ns;
-        pqi_waiter_wait(&waiter, look < end ? look : end);
+        pqi_waiter_wait(&waiter, &s->db->wait, look < end ? look : end);
         placing = ready(s, err);
     }
     pqi_shard_unhope(s, &hope);

@@ -471,7 +471,7 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
         short events = pqi_conn_events(lane->conn);
         pthread_mutex_unlock(&lane->lock);
         tell(&out);
-        short revents = pqi_wait_fd(fd, events, kick, until_ns);
+        short revents = pqi_wait_fd(&lane->group->db->wait, fd, events, kick, until_ns);
         late = revents == 0 && pqi_now_ns() >= until_ns;
         pthread_mutex_lock(&lane->lock);
         if (revents == 0 && !late)
@@ -501,7 +501,7 @@ void pqi_lane_wait(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
                 pqi_waiter_finish(r->waiter);
         } else {
             pthread_mutex_unlock(&lane->lock);
-            pqi_waiter_wait(r->waiter, until_ns);
+            pqi_waiter_wait(r->waiter, &lane->group->db->wait, until_ns);
         }
         if (aborting(lane) || pqi_now_ns() >= until_ns)
             return;

@@ -78,11 +78,7 @@ static int init_shards(struct pqr *db, pqr_error *err)
 
 static void init_locks(struct pqr *db)
 {
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&db->emptied, &attr);
-    pthread_condattr_destroy(&attr);
+    pqi_waiter_init(&db->emptied);
     pthread_mutex_init(&db->gate_lock, NULL);
     pthread_mutex_init(&db->map_lock, NULL);
     pqi_list_init(&db->open_txs);
@@ -129,6 +125,17 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
     return code;
 }
 
+int pqi_router_set_wait(struct pqr *db, pqr_wait_fn *wait, void *arg, pqr_error *err)
+{
+    if (atomic_load(&db->pid) != 0)
+        return pqi_err(
+            err, PQR_E_USAGE,
+            "how to wait is said too late: call pqr_set_wait before the first use of the "
+            "router");
+    db->wait = (struct pqi_wait){wait, arg};
+    return PQR_OK;
+}
+
 /* ---- Closing -------------------------------------------------------------------------------- */
 
 static void free_shard(struct pqi_shard *s)
@@ -160,7 +167,7 @@ void pqi_router_unref(struct pqr *db)
     pqi_flag_close(db->abort_flag);
     pqi_flag_close(db->monitor_flag);
     pqi_options_free(db->options);
-    pthread_cond_destroy(&db->emptied);
+    pqi_waiter_free(&db->emptied);
     pthread_mutex_destroy(&db->gate_lock);
     pthread_mutex_destroy(&db->map_lock);
     pqi_mem_free(db);
@@ -175,7 +182,7 @@ static void wait_for_transactions(struct pqr *db, int64_t until_ns)
         pthread_mutex_unlock(&db->gate_lock);
         int64_t soon = pqi_after_ms(pqi_now_ns(), 2);
         if (open)
-            pqi_wait_fd(-1, 0, -1, soon < until_ns ? soon : until_ns);
+            pqi_wait_fd(&db->wait, -1, 0, -1, soon < until_ns ? soon : until_ns);
     }
 }
 

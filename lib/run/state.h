@@ -109,14 +109,14 @@ struct pqr {
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
 
-    pthread_mutex_t
-        gate_lock; /* guards `empty`, `open_txs`, `loops` and the taking of descriptors */
-    pthread_cond_t emptied;
-    bool empty;              /* nobody is inside, and nobody comes in any more */
-    _Atomic uint32_t inside; /* the gate's: calls in flight, and whether it is closed */
-    _Atomic bool draining;   /* nothing new begins; open transactions go on */
-    _Atomic bool aborting;   /* every call ends now */
-    int abort_flag;          /* readable when it is so */
+    struct pqi_wait wait; /* how callers wait; set before the first use, never after */
+
+    pthread_mutex_t gate_lock; /* guards `open_txs`, `loops` and the taking of descriptors */
+    struct pqi_waiter emptied; /* finished: nobody is inside, and nobody comes in any more */
+    _Atomic uint32_t inside;   /* the gate's: calls in flight, and whether it is closed */
+    _Atomic bool draining;     /* nothing new begins; open transactions go on */
+    _Atomic bool aborting;     /* every call ends now */
+    int abort_flag;            /* readable when it is so */
     struct pqi_link open_txs;
     struct pqi_link loops; /* pqr_loop.of_db */
 

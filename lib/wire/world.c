@@ -6,10 +6,14 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
+
+#define HOOK_MOST_MS 60000 /* no wait by the application's function is asked to last longer */
+#define NO_FD_MS 10        /* so often it looks what it has no descriptor for */
 
 int64_t pqi_now_ns(void)
 {
@@ -63,9 +67,83 @@ static const struct timespec *time_left(int64_t until_ns, struct timespec *t)
     return t;
 }
 
-short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns)
+/* ---- Waiting for descriptors ---------------------------------------------------------------- */
+
+static bool hooked(const struct pqi_wait *how)
+{
+    return how && how->fn;
+}
+
+/* Waits by the application's function, once. false: the moment had come already. Nothing of a
+ * thread's own (errno) may be used across it: a fiber may go on in another thread. */
+static bool hook(const struct pqi_wait *how, int fd, int64_t until_ns)
+{
+    int64_t left = until_ns == PQI_FOREVER ? INT64_MAX : until_ns - pqi_now_ns();
+    if (left <= 0)
+        return false;
+    int64_t ms = left / PQI_MS + (left % PQI_MS > 0), most = fd < 0 ? NO_FD_MS : HOOK_MOST_MS;
+    how->fn(how->arg, fd, (int)(ms < most ? ms : most));
+    return true;
+}
+
+/* One descriptor for both, made for one wait: a socket may be closed by somebody else while it is
+ * waited for, and the flag that aborts is everybody's, while most schedulers of fibers take a
+ * descriptor from one fiber at a time only, and not kindly that it goes away. -1: none is to be had. */
+static int join(const struct pollfd fds[2])
+{
+    int both = epoll_create1(EPOLL_CLOEXEC);
+    for (uint32_t i = 0; i < 2 && both >= 0; i++) {
+        struct epoll_event ev = {.events = (fds[i].events & POLLIN ? EPOLLIN : 0u) |
+                                           (fds[i].events & POLLOUT ? EPOLLOUT : 0u),
+                                 .data.u32 = i};
+        if (fds[i].fd >= 0 && epoll_ctl(both, EPOLL_CTL_ADD, fds[i].fd, &ev) != 0) {
+            close(both);
+            both = -1;
+        }
+    }
+    return both;
+}
+
+/* Is anything ready? `revents` are the first one's. */
+static bool look(int both, struct pollfd fds[2], short *revents)
+{
+    struct epoll_event ev[2];
+    if (both < 0) {
+        bool any = poll(fds, 2, 0) > 0;
+        *revents = fds[0].revents;
+        return any;
+    }
+    int n = epoll_wait(both, ev, 2, 0);
+    *revents = 0;
+    for (int i = 0; i < n; i++)
+        if (ev[i].data.u32 == 0)
+            *revents = (short)((ev[i].events & EPOLLIN ? POLLIN : 0) |
+                               (ev[i].events & EPOLLOUT ? POLLOUT : 0) |
+                               (ev[i].events & EPOLLERR ? POLLERR : 0) |
+                               (ev[i].events & EPOLLHUP ? POLLHUP : 0));
+    return n > 0;
+}
+
+static short wait_hooked(const struct pqi_wait *how, struct pollfd fds[2], int64_t until_ns)
+{
+    short revents = 0;
+    int both = fds[0].fd >= 0 || fds[1].fd >= 0 ? join(fds) : -1;
+    bool more = true;
+    while (more) {
+        more = hook(how, both, until_ns);
+        if (look(both, fds, &revents))
+            break;
+    }
+    if (both >= 0)
+        close(both);
+    return revents;
+}
+
+short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int abort_fd, int64_t until_ns)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = abort_fd, .events = POLLIN}};
+    if (hooked(how))
+        return wait_hooked(how, fds, until_ns);
     for (;;) {
         struct timespec t;
         int n = ppoll(fds, abort_fd >= 0 ? 2 : 1, time_left(until_ns, &t), NULL);
@@ -76,6 +154,8 @@ short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns)
     }
 }
 
+/* ---- Waiting to be woken -------------------------------------------------------------------- */
+
 void pqi_waiter_init(struct pqi_waiter *w)
 {
     pthread_condattr_t attr;
@@ -84,6 +164,7 @@ void pqi_waiter_init(struct pqi_waiter *w)
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->cond, &attr);
     pthread_condattr_destroy(&attr);
+    w->flag = -1;
     w->woken = w->finished = false;
     w->hook = NULL;
 }
@@ -101,6 +182,8 @@ static void wake(struct pqi_waiter *w, bool finished)
     w->finished |= finished;
     if (w->hook)
         w->hook(w);
+    else if (w->flag >= 0)
+        pqi_flag_set(w->flag);
     else
         pthread_cond_signal(&w->cond);
     pthread_mutex_unlock(&w->lock);
@@ -131,8 +214,30 @@ void pqi_waiter_reset(struct pqi_waiter *w)
     pthread_mutex_unlock(&w->lock);
 }
 
-bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns)
+/* The flag is there only while it is waited for: threads, and calls that need not wait, have none. */
+static bool waiter_wait_hooked(struct pqi_waiter *w, const struct pqi_wait *how, int64_t until_ns)
 {
+    int flag = pqi_flag_new();
+    bool more = true;
+    pthread_mutex_lock(&w->lock);
+    w->flag = flag;
+    while (!w->woken && more) {
+        pthread_mutex_unlock(&w->lock);
+        more = hook(how, flag, until_ns);
+        pthread_mutex_lock(&w->lock);
+    }
+    bool woken = w->woken;
+    w->woken = false;
+    w->flag = -1;
+    pthread_mutex_unlock(&w->lock);
+    pqi_flag_close(flag);
+    return woken;
+}
+
+bool pqi_waiter_wait(struct pqi_waiter *w, const struct pqi_wait *how, int64_t until_ns)
+{
+    if (hooked(how))
+        return waiter_wait_hooked(w, how, until_ns);
     struct timespec t = {.tv_sec = (time_t)(until_ns / 1000000000),
                          .tv_nsec = (long)(until_ns % 1000000000)};
     pthread_mutex_lock(&w->lock);
@@ -145,6 +250,8 @@ bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns)
     pthread_mutex_unlock(&w->lock);
     return woken;
 }
+
+/* ---- Flags and threads ---------------------------------------------------------------------- */
 
 int pqi_flag_new(void)
 {

@@ -3,6 +3,7 @@
 #ifndef PQI_WORLD_H
 #define PQI_WORLD_H
 
+#include <pqrouter/pqrouter.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -22,15 +23,25 @@ uint64_t pqi_random(void);
 /* After fork() a child would draw what its parent and siblings draw: not so after this. */
 void pqi_chance_anew(void);
 
-/* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `abort_fd` is readable (-1: none), or
- * the moment `until_ns`. Returns the events of `fd`, 0 for the others. EINTR is waited through. */
-short pqi_wait_fd(int fd, short events, int abort_fd, int64_t until_ns);
+/* How who makes a call waits: in the system, and its thread with it, or in the application's
+ * function, which lets other fibers of the thread go on. No lock may be held meanwhile: one of them
+ * may want it. */
+struct pqi_wait {
+    pqr_wait_fn *fn; /* NULL: in the system */
+    void *arg;
+};
 
-/* Something that one thread waits for and another one wakes. With a hook it wakes no thread: the
+/* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `abort_fd` is readable (-1: none), or
+ * the moment `until_ns`. Returns the events of `fd`, 0 for the others. What ends a wait early (a
+ * signal, the application's function) is waited through. `how` NULL: in the system. */
+short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int abort_fd, int64_t until_ns);
+
+/* Something that one caller waits for and somebody else wakes. With a hook it wakes nobody: the
  * hook is called instead, under the lock (an event loop's: it notes who is to go on). */
 struct pqi_waiter {
     pthread_mutex_t lock;
     pthread_cond_t cond;
+    int flag; /* while it is waited for by the application's function; else -1 */
     bool woken, finished;
     void (*hook)(struct pqi_waiter *w);
 };
@@ -43,8 +54,8 @@ void pqi_waiter_wake(struct pqi_waiter *w);
 void pqi_waiter_finish(struct pqi_waiter *w);
 bool pqi_waiter_finished(struct pqi_waiter *w);
 void pqi_waiter_reset(struct pqi_waiter *w);
-/* true: it was woken since the last wait; false: the moment came first. */
-bool pqi_waiter_wait(struct pqi_waiter *w, int64_t until_ns);
+/* true: it was woken since the last wait; false: the moment came first. `how` as above. */
+bool pqi_waiter_wait(struct pqi_waiter *w, const struct pqi_wait *how, int64_t until_ns);
 
 /* A flag that can be polled: readable from the first set on. -1: none to be had, and accepted. */
 int pqi_flag_new(void);

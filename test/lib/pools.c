@@ -65,7 +65,7 @@ void wait_for(int i)
 
 bool woken(int i)
 {
-    return pqi_waiter_wait(&caller[i].waiter, 0);
+    return pqi_waiter_wait(&caller[i].waiter, NULL, 0);
 }
 
 void has_got(int i, const struct pqi_conn *c)
@@ -88,7 +88,7 @@ bool put(int i)
 
 bool monitor_was_called(void)
 {
-    bool called = pqi_wait_fd(flag, POLLIN, -1, 0) != 0;
+    bool called = pqi_wait_fd(NULL, flag, POLLIN, -1, 0) != 0;
     pqi_flag_clear(flag);
     return called;
 }

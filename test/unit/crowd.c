@@ -260,7 +260,7 @@ static bool wait_a_while(struct caller *who, int64_t ms)
     atomic_fetch_add(&crowd.waits, 1);
     int64_t until = pqi_after_ms(pqi_now_ns(), ms);
     while (!pqi_pool_granted(&pool, &who->ticket))
-        if (!pqi_waiter_wait(&who->waiter, until) || atomic_load(&crowd.closing))
+        if (!pqi_waiter_wait(&who->waiter, NULL, until) || atomic_load(&crowd.closing))
             return pqi_pool_leave(&pool, &who->ticket);
     return true;
 }
@@ -304,7 +304,7 @@ static void *monitor(void *arg)
         struct pqi_conn *c = NULL;
         switch (pqi_pool_take_for_monitor(&pool, &c)) {
         case PQI_TAKE_WAIT:
-            pqi_wait_fd(flag, POLLIN, -1, pqi_after_ms(pqi_now_ns(), 100));
+            pqi_wait_fd(NULL, flag, POLLIN, -1, pqi_after_ms(pqi_now_ns(), 100));
             pqi_flag_clear(flag);
             continue;
         case PQI_TAKE_FULL:

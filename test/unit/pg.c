@@ -98,7 +98,7 @@ static bool connects_to(struct pqi_conn *c, int *out)
         serve(&server);
         int64_t soon = pqi_after_ms(pqi_now_ns(), 2);
         if (under_way(c))
-            revents = pqi_wait_fd(pqi_conn_fd(c), pqi_conn_events(c), -1,
+            revents = pqi_wait_fd(NULL, pqi_conn_fd(c), pqi_conn_events(c), -1,
                                   soon < c->connect_until_ns ? soon : c->connect_until_ns);
     }
     *out = server;
@@ -256,7 +256,7 @@ static void what_was_acknowledged_before_the_end_is_so(void **state)
         pqi_conn_send(c, &insert, 1);
         answer_and_reset(server, behind);
         while (c->state == PQI_BUSY)
-            pqi_conn_step(c, pqi_wait_fd(pqi_conn_fd(c), pqi_conn_events(c), -1, give_up_ns));
+            pqi_conn_step(c, pqi_wait_fd(NULL, pqi_conn_fd(c), pqi_conn_events(c), -1, give_up_ns));
         assert_int_equal(c->state, PQI_DEAD);
         assert_int_equal(c->trouble.kind, PQI_TROUBLE_LOST);
         assert_int_equal(c->answers[0].acknowledged, behind == SYNC);
@@ -273,7 +273,7 @@ static void a_lack_of_descriptors_is_not_taken_for_a_refusal(void **state)
     RESOLVES_TO(GOOD, REFUSES);
     struct pqi_conn *c = begin(FOREVER_MS, FOREVER_MS);
     while (!pqi_lookup_done(c->lookup))
-        pqi_wait_fd(pqi_lookup_fd(c->lookup), POLLIN, -1, give_up_ns);
+        pqi_wait_fd(NULL, pqi_lookup_fd(c->lookup), POLLIN, -1, give_up_ns);
     starved();
     bool connected = connects(c);
     fed();
