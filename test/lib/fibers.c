@@ -130,6 +130,20 @@ static bool is_kind(int fd, const char *kind)
     return strstr(what, kind) != NULL;
 }
 
+/* How many descriptors are in an epoll. */
+static int inside(int epoll)
+{
+    char path[64], line[256];
+    int n = 0;
+    snprintf(path, sizeof path, "/proc/self/fdinfo/%d", epoll);
+    FILE *info = fopen(path, "r");
+    while (info && fgets(line, sizeof line, info))
+        n += strncmp(line, "tfd:", 4) == 0;
+    if (info)
+        fclose(info);
+    return n;
+}
+
 /* Its wait begins (or ends); for the record. */
 static void note(struct fibers *f, int fd, int by)
 {
@@ -145,7 +159,9 @@ static void note(struct fibers *f, int fd, int by)
     f->waits++;
     f->flags += flag;
     f->no_fds += fd < 0;
-    f->epolls += fd >= 0 && is_kind(fd, "eventpoll");
+    bool epoll = fd >= 0 && is_kind(fd, "eventpoll");
+    f->epolls += epoll;
+    f->pauses += epoll && inside(fd) == 1;
 }
 
 static void note_time(struct fibers *f, int ms)

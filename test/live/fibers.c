@@ -440,6 +440,34 @@ static void waiting_for_servers_lets_others_go_on(void **state)
     while_it_waits_others_go_on("DB_HEALTH_INTERVAL=1", write_once, PQR_OK);
 }
 
+static int fail_to_serialize(pqr_tx *tx, void *arg, pqr_error *err)
+{
+    ++*(long *)arg;
+    return pqr_exec(tx, PQR_QUERY(.sql = "do 'begin raise sqlstate ''40001''; end'"), NULL, err);
+}
+
+static void transact_in_vain(void *arg)
+{
+    struct one *o = arg;
+    pqr_session *s = session(o->t, "acme", 10000);
+    o->code = pqr_transact(s, NULL, fail_to_serialize, &o->count, &o->err);
+    pqr_session_close(s);
+}
+
+static void between_two_runs_of_a_transaction_others_go_on(void **state)
+{
+    (void)state;
+    struct stage t;
+    STAGE(&t, NULL);
+    struct one o = {.t = &t};
+    fibers_start(&t.f, transact_in_vain, &o);
+    fibers_run(&t.f, 1);
+    assert_int_equal(o.code, PQR_E_SQL);
+    assert_int_equal(o.count, 4);
+    assert_true(t.f.pauses > 0);
+    leave(&t);
+}
+
 /* ---- Descriptors ----------------------------------------------------------------------------- */
 
 /* Their connections are opened at once, and the look-up of their name is one for all. */
@@ -711,6 +739,7 @@ int main(void)
         cmocka_unit_test(a_deadline_ends_a_call_on_a_frozen_server_and_the_others_go_on),
         cmocka_unit_test(the_time_to_wait_is_always_some_and_never_for_ever),
         cmocka_unit_test(waiting_for_servers_lets_others_go_on),
+        cmocka_unit_test(between_two_runs_of_a_transaction_others_go_on),
         cmocka_unit_test(no_descriptor_is_waited_for_by_two_fibers),
         cmocka_unit_test(descriptors_are_given_back),
         cmocka_unit_test(without_descriptors_left_calls_wait_all_the_same),
