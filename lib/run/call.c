@@ -415,8 +415,8 @@ int pqi_call_run(struct pqi_call *c)
         if (c->state == PQI_CALL_RIDE)
             pqi_lane_wait(c->rider.lane, &c->rider, want.until_ns);
         else if (want.fd >= 0)
-            revents = pqi_wait_fd(&c->db->wait, want.fd, want.events, c->db->abort_flag,
-                                  want.until_ns);
+            revents = pqi_wait_or_abort(&c->db->wait, want.fd, want.events, c->db->abort_flag,
+                                        want.until_ns);
         else
             pqi_waiter_wait(&c->waiter, &c->db->wait, want.until_ns);
     }

@@ -454,7 +454,7 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
         if (pause_until == 0)
             return code;
         pqi_count(s->db, retries);
-        pqi_wait_fd(&s->db->wait, -1, 0, s->db->abort_flag, pause_until);
+        pqi_wait_or_abort(&s->db->wait, -1, 0, s->db->abort_flag, pause_until);
         now = pqi_now_ns();
         if (now >= until)
             return code;

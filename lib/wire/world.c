@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 #define HOOK_MOST_MS 60000 /* no wait by the application's function is asked to last longer */
-#define NO_FD_MS 10        /* so often it looks what it has no descriptor for */
+#define NO_FD_MS 10        /* so often is looked at what it has no descriptor for */
+#define ABORT_LOOK_MS 100  /* and at a flag that it is not given */
 
 int64_t pqi_now_ns(void)
 {
@@ -86,9 +87,9 @@ static bool hook(const struct pqi_wait *how, int fd, int64_t until_ns)
     return true;
 }
 
-/* One descriptor for both, made for one wait: a socket may be closed by somebody else while it is
- * waited for, and the flag that aborts is everybody's, while most schedulers of fibers take a
- * descriptor from one fiber at a time only, and not kindly that it goes away. -1: none is to be had. */
+/* One descriptor for both, made for one wait. Schedulers of fibers take a descriptor from one fiber
+ * at a time, and not kindly that it goes away meanwhile: but others may close this socket, and a
+ * look-up is waited for by many. -1: none is to be had. */
 static int join(const struct pollfd fds[2])
 {
     int both = epoll_create1(EPOLL_CLOEXEC);
@@ -139,18 +140,35 @@ static short wait_hooked(const struct pqi_wait *how, struct pollfd fds[2], int64
     return revents;
 }
 
-short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int abort_fd, int64_t until_ns)
+short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int kick_fd, int64_t until_ns)
 {
-    struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = abort_fd, .events = POLLIN}};
+    struct pollfd fds[2] = {{.fd = fd, .events = events}, {.fd = kick_fd, .events = POLLIN}};
     if (hooked(how))
         return wait_hooked(how, fds, until_ns);
     for (;;) {
         struct timespec t;
-        int n = ppoll(fds, abort_fd >= 0 ? 2 : 1, time_left(until_ns, &t), NULL);
+        int n = ppoll(fds, kick_fd >= 0 ? 2 : 1, time_left(until_ns, &t), NULL);
         if (n >= 0)
             return fds[0].revents;
         if (errno != EINTR)
             return POLLERR;
+    }
+}
+
+/* In the epolls of more than 500 fibers the flag may not be: so many ways lead from one descriptor
+ * to an epoll two steps away, then Linux refuses the next (EINVAL, and to the application). */
+short pqi_wait_or_abort(const struct pqi_wait *how, int fd, short events, int abort_fd,
+                        int64_t until_ns)
+{
+    if (!hooked(how))
+        return pqi_wait_fd(how, fd, events, abort_fd, until_ns);
+    for (;;) {
+        struct pollfd flag = {.fd = abort_fd, .events = POLLIN};
+        int64_t look_ns = pqi_after_ms(pqi_now_ns(), ABORT_LOOK_MS);
+        bool last = until_ns <= look_ns;
+        short revents = pqi_wait_fd(how, fd, events, -1, last ? until_ns : look_ns);
+        if (revents || last || poll(&flag, 1, 0) > 0)
+            return revents;
     }
 }
 

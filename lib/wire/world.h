@@ -31,10 +31,14 @@ struct pqi_wait {
     void *arg;
 };
 
-/* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `abort_fd` is readable (-1: none), or
+/* Waits until `fd` has one of `events` (POLLIN, POLLOUT), `kick_fd` is readable (-1: none), or
  * the moment `until_ns`. Returns the events of `fd`, 0 for the others. What ends a wait early (a
  * signal, the application's function) is waited through. `how` NULL: in the system. */
-short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int abort_fd, int64_t until_ns);
+short pqi_wait_fd(const struct pqi_wait *how, int fd, short events, int kick_fd, int64_t until_ns);
+
+/* The same, where the second descriptor is a flag for everybody: it may be seen 0.1 s late. */
+short pqi_wait_or_abort(const struct pqi_wait *how, int fd, short events, int abort_fd,
+                        int64_t until_ns);
 
 /* Something that one caller waits for and somebody else wakes. With a hook it wakes nobody: the
  * hook is called instead, under the lock (an event loop's: it notes who is to go on). */

@@ -24,6 +24,7 @@ struct fiber {
     char *stack;
     int fd; /* waits for this, */
     int64_t until_ms;
+    int inside[2], ninside; /* the descriptors in it, if it is an epoll */
     bool begun, waits, early, done;
     pthread_t thread; /* it ran in last */
 
@@ -130,18 +131,33 @@ static bool is_kind(int fd, const char *kind)
     return strstr(what, kind) != NULL;
 }
 
-/* How many descriptors are in an epoll. */
-static int inside(int epoll)
+/* What is in an epoll. */
+static void look_inside(struct fiber *me, int epoll)
 {
     char path[64], line[256];
-    int n = 0;
+    me->ninside = 0;
     snprintf(path, sizeof path, "/proc/self/fdinfo/%d", epoll);
     FILE *info = fopen(path, "r");
-    while (info && fgets(line, sizeof line, info))
-        n += strncmp(line, "tfd:", 4) == 0;
+    while (info && fgets(line, sizeof line, info) && me->ninside < 2)
+        me->ninside += sscanf(line, "tfd: %d", &me->inside[me->ninside]) == 1;
     if (info)
         fclose(info);
-    return n;
+}
+
+static bool has_inside(const struct fiber *one, int fd)
+{
+    return one->waits && ((one->ninside > 0 && one->inside[0] == fd) ||
+                          (one->ninside > 1 && one->inside[1] == fd));
+}
+
+/* Is anything of it in another one's epoll too? */
+static bool doubled(const struct fiber *me)
+{
+    bool doubled = false;
+    for (int i = 0; i < me->of->n; i++)
+        for (int j = 0; j < me->ninside; j++)
+            doubled |= me->of->fiber[i] != me && has_inside(me->of->fiber[i], me->inside[j]);
+    return doubled;
 }
 
 /* Its wait begins (or ends); for the record. */
@@ -159,9 +175,7 @@ static void note(struct fibers *f, int fd, int by)
     f->waits++;
     f->flags += flag;
     f->no_fds += fd < 0;
-    bool epoll = fd >= 0 && is_kind(fd, "eventpoll");
-    f->epolls += epoll;
-    f->pauses += epoll && inside(fd) == 1;
+    f->epolls += fd >= 0 && is_kind(fd, "eventpoll");
 }
 
 static void note_time(struct fibers *f, int ms)
@@ -203,6 +217,8 @@ void fibers_wait(void *arg, int fd, int timeout_ms)
         fibers_fault(f, "descriptor %d is waited for by two fibers at once", fd);
     note_time(f, timeout_ms);
     note(f, fd, 1);
+    look_inside(me, fd);
+    f->doubled += doubled(me);
     wait_in(me, fd, timeout_ms);
     note(f, fd, -1);
 }
@@ -210,6 +226,7 @@ void fibers_wait(void *arg, int fd, int timeout_ms)
 void fiber_sleep(struct fibers *f, int ms)
 {
     (void)f;
+    running->ninside = 0;
     wait_in(running, -1, ms);
 }
 

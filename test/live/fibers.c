@@ -207,6 +207,7 @@ static void many_fibers_of_a_thread_share_few_connections_and_get_their_own_answ
     everything_is_done(&t, 1);
     assert_true(t.f.most_waiting > MANY / 2); /* at once, not one after the other */
     assert_true(connections() <= 5);
+    assert_int_equal(t.f.doubled, 0); /* by 500 at once it would not work any more */
     assert_int_equal(t.f.outside, 0);
     if (!live_slow_build() && t.f.deepest >= 64 * 1024)
         fail_msg("a stack of %zu bytes: the header says that 64 KB do", t.f.deepest);
@@ -395,7 +396,7 @@ static void the_time_to_wait_is_always_some_and_never_for_ever(void **state)
     fibers_run(&t.f, 1);
     assert_int_equal(o.code, PQR_OK);
     assert_true(t.f.least_ms >= 1);
-    assert_int_equal(t.f.most_ms, 60000);
+    assert_true(t.f.most_ms <= 60000);
     leave(&t);
 }
 
@@ -464,7 +465,7 @@ static void between_two_runs_of_a_transaction_others_go_on(void **state)
     fibers_run(&t.f, 1);
     assert_int_equal(o.code, PQR_E_SQL);
     assert_int_equal(o.count, 4);
-    assert_true(t.f.pauses > 0);
+    assert_true(t.f.no_fds > 0); /* only the time counts */
     leave(&t);
 }
 
@@ -672,7 +673,7 @@ static void a_router_closed_in_a_fiber_lets_the_others_end(void **state)
     STAGE(&t, NULL);
     struct one slow = {.t = &t, .sql = "select pg_sleep(1)", .deadline_ms = 10000};
     struct one open = {.t = &t, .sql = "select 1"};
-    struct one closes = {.t = &t, .deadline_ms = 20000};
+    struct one closes = {.t = &t, .deadline_ms = INT64_MAX};
     fibers_start(&t.f, write_once, &slow);
     fibers_start(&t.f, exec_slowly, &open);
     fibers_start(&t.f, close_soon, &closes);
@@ -681,6 +682,7 @@ static void a_router_closed_in_a_fiber_lets_the_others_end(void **state)
     assert_int_equal(open.code, PQR_OK);
     assert_true(closes.ended_ms >= slow.ended_ms && closes.ended_ms >= open.ended_ms);
     assert_in_range(closes.took_ms, 100, 5000);
+    assert_int_equal(t.f.most_ms, 60000); /* for ever, bit by bit */
     fibers_free(&t.f);
 }
 
