@@ -134,26 +134,29 @@ typedef struct pqr_options {
  * USAGE. Free with pqr_close. Since 0.1. */
 PQR_API int pqr_open(pqr **out, const pqr_options *options, pqr_error *err);
 
-/* Waits for the application's fibers: returns when `fd` is readable, when `timeout_ms` (1 or more)
- * have passed, or before: that is harmless. fd -1: only the time counts. */
+/* Waits for the application's fibers: returns when `fd` is readable or `timeout_ms` (1 to 60000)
+ * have passed; before that it is harmless too, if it is not all the time. fd -1 (the process has no
+ * descriptor left): only the time counts. */
 typedef void pqr_wait_fn(void *arg, int fd, int timeout_ms);
 
 /* For programs that run many fibers (coroutines, green threads) on a thread: wherever a call would
- * block its thread to wait, it calls `wait` instead, on the stack of the fiber that made it. `wait`
- * lets other fibers run and comes back; they may call the library meanwhile, this router too. No
- * lock is held, so a fiber may also go on in another thread than the one it waited in.
- *  - The descriptor is the library's own, of one wait and one fiber: it may be waited for by poll or
- *    epoll and nothing else, and is gone when `wait` has returned: forget it before.
+ * block its thread to wait, pqr_ready and pqr_close too, it calls `wait` instead, on the stack of
+ * the fiber that made it. `wait` lets other fibers run and comes back. They may call the library
+ * meanwhile, also on this router; no lock is held, so a fiber may go on in another thread than the
+ * one it waited in.
+ *  - The descriptor is the library's own, made for this wait: poll or epoll it, and nothing else. It
+ *    is closed when `wait` has returned: forget it before.
  *  - `wait` must return: a fiber is not destroyed, nor left by a jump or an exception, inside it. To
  *    end calls early there are deadlines.
  *  - It is called in whatever thread makes a call, also outside of every fiber: there it may poll(2).
- *  - A session, and a transaction, belong to one fiber at a time. Fibers that never wait hold up the
- *    others of their thread, and those whose reads share a connection with these.
- *  - A fiber needs a stack of 64 KB at least: connecting (TLS) and resolving run on it.
- * What is done with a lent connection blocks its thread as ever. Event loops are not concerned.
+ *  - A session, and a transaction, belong to one fiber at a time. A fiber that computes for long
+ *    holds up the others of its thread, and may those of others whose reads travel with these.
+ *  - A fiber needs a stack of 64 KB at least: connecting and logging in run on it.
+ * What the application does with a lent connection blocks its thread as ever. A pqr_loop never waits,
+ * so it never calls `wait`.
  * `wait` NULL: calls wait in the system (the default). Set it between pqr_open and the first use,
- * before other threads know of the router; after a fork() that came between, too.
- * Errors: USAGE (also: it is used already), FORKED, CLOSED. Since 0.1. */
+ * before other threads know of the router; in a child of fork() that came between, too.
+ * Errors: USAGE (also: the router is used already), FORKED, CLOSED. Since 0.1. */
 PQR_API int pqr_set_wait(pqr *db, pqr_wait_fn *wait, void *arg, pqr_error *err);
 
 /* Waits until every shard (and the control database, if there is one) has a primary that takes

@@ -87,7 +87,7 @@ static bool hook(const struct pqi_wait *how, int fd, int64_t until_ns)
     return true;
 }
 
-/* One descriptor for both, made for one wait. Schedulers of fibers take a descriptor from one fiber
+/* One descriptor for both (or none), made for one wait. Schedulers of fibers take a descriptor from one fiber
  * at a time, and not kindly that it goes away meanwhile: but others may close this socket, and a
  * look-up is waited for by many. -1: none is to be had. */
 static int join(const struct pollfd fds[2])
@@ -128,7 +128,7 @@ static bool look(int both, struct pollfd fds[2], short *revents)
 static short wait_hooked(const struct pqi_wait *how, struct pollfd fds[2], int64_t until_ns)
 {
     short revents = 0;
-    int both = fds[0].fd >= 0 || fds[1].fd >= 0 ? join(fds) : -1;
+    int both = join(fds);
     bool more = true;
     while (more) {
         more = hook(how, both, until_ns);

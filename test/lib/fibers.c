@@ -219,6 +219,7 @@ void fibers_wait(void *arg, int fd, int timeout_ms)
     note(f, fd, 1);
     look_inside(me, fd);
     f->doubled += doubled(me);
+    f->empty += fd >= 0 && is_kind(fd, "eventpoll") && me->ninside == 0;
     wait_in(me, fd, timeout_ms);
     note(f, fd, -1);
 }
