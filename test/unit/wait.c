@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -144,6 +145,35 @@ static void a_waiter_is_woken_or_the_moment_comes(void **state)
     pqi_waiter_free(&w);
 }
 
+/* Then nothing tells it anything: so it looks. */
+static void without_a_descriptor_left_it_looks_often(void **state)
+{
+    (void)state;
+    struct rlimit before, few = {.rlim_cur = 64};
+    int taken[64], n = 0, fd[2];
+    struct pqi_waiter w;
+    pqi_waiter_init(&w);
+    assert_int_equal(pipe(fd), 0);
+    getrlimit(RLIMIT_NOFILE, &before);
+    few.rlim_max = before.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &few);
+    while (n < 64 && (taken[n] = dup(fd[0])) >= 0)
+        n++;
+    struct plan p = {.idle = 3, .pipe = fd[1]}, q = {.idle = 3, .waiter = &w};
+    const struct pqi_wait how = {wait_by_plan, &p}, wakes = {wait_by_plan, &q};
+    short events = pqi_wait_fd(&how, fd[0], POLLIN, -1, PQI_FOREVER);
+    bool woken = pqi_waiter_wait(&w, &wakes, PQI_FOREVER);
+    while (n > 0)
+        close(taken[--n]);
+    setrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(events, POLLIN);
+    assert_true(woken);
+    assert_true(p.fd == -1 && p.most_ms <= 10);
+    assert_true(q.fd == -1 && q.most_ms <= 10);
+    close(fd[0]), close(fd[1]);
+    pqi_waiter_free(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +183,7 @@ int main(void)
         cmocka_unit_test(no_wait_is_for_ever),
         cmocka_unit_test(a_flag_of_everybodys_is_seen_soon),
         cmocka_unit_test(a_waiter_is_woken_or_the_moment_comes),
+        cmocka_unit_test(without_a_descriptor_left_it_looks_often),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
