@@ -128,10 +128,8 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
 int pqi_router_set_wait(struct pqr *db, pqr_wait_fn *wait, void *arg, pqr_error *err)
 {
     if (atomic_load(&db->pid) != 0)
-        return pqi_err(
-            err, PQR_E_USAGE,
-            "how to wait is said too late: call pqr_set_wait before the first use of the "
-            "router");
+        return pqi_err(err, PQR_E_USAGE,
+                       "the router is used already: call pqr_set_wait before the first use of it");
     db->wait = (struct pqi_wait){wait, arg};
     return PQR_OK;
 }
