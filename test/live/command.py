@@ -27,7 +27,9 @@ if "TMPDIR" not in os.environ and os.path.isdir("/dev/shm"):
         os.environ["TMPDIR"] = "/dev/shm"
 
 COMMAND = os.environ.get("PQROUTER", os.path.join(HERE, "../../build/cli/pqrouter"))
+PATIENCE_S = 60                     # for what must happen, however slow the machine is
 COMMANDS = ["check", "env", "init", "pin", "topology", "route", "slot", "query", "docs"]
+LOOK = {"check", "route", "topology"}       # these wait until every server was looked at
 PLANTED = "gEheim/%40#Pa55"        # a password in all that is wrong
 PLANTED_IN_URL = "gEheim%2F%2540%23Pa55"
 OK, FAILED, USAGE, CONFIG = 0, 1, 2, 3
@@ -61,7 +63,7 @@ def with_login(url, login):
     return parts._replace(netloc=login + "@" + parts.netloc.rpartition("@")[2]).geturl()
 
 
-def eventually(condition, seconds=10):
+def eventually(condition, seconds=PATIENCE_S):
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -88,8 +90,10 @@ class Case(unittest.TestCase):
     def run_command(self, *args, status=OK, env=None, **more):
         """What it prints, after its exit status was as expected and no password was in it."""
         env = fleet.env() if env is None else env
-        done = subprocess.run([COMMAND, *args], capture_output=True, text=True, timeout=30,
-                              env=clean_env(**env), **more)
+        if args and args[0] in LOOK and not {"--timeout", "--help"} & {*args}:
+            args = (args[0], "--timeout", str(PATIENCE_S), *args[1:])
+        done = subprocess.run([COMMAND, *args], capture_output=True, text=True,
+                              timeout=2 * PATIENCE_S, env=clean_env(**env), **more)
         for secret in secrets:
             self.assertNotIn(secret, done.stdout + done.stderr, args)
         self.assertEqual(status, done.returncode, (args, done.stdout, done.stderr))
@@ -692,7 +696,7 @@ class Query(AStampedFleet):
             self.assertIn(why, error["message"])
             self.assertEqual(("53300", advice), (error["sqlstate"], error["advice"]))
             self.assertIn(f"pqrouter: what to do: {advice}\n", self.said)
-        errors = [f for f in self.run_json("check", "--timeout", "1", env=env, status=FAILED)
+        errors = [f for f in self.run_json("check", "--timeout", "5", env=env, status=FAILED)
                   ["findings"] if f["level"] == "error"]
         self.assertEqual([("unreachable", advice)], [(f["kind"], f["advice"]) for f in errors])
         self.assertIn(why, errors[0]["text"])
