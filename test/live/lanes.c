@@ -503,7 +503,7 @@ static void short_deadlines_hit_nobody_else(void **state)
 static void *sleep_on(void *arg)
 {
     pqr_session *s = live_session(arg, "sleeper");
-    pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(20)", .deadline_ms = 3000), NULL, NULL);
+    pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(20)", .deadline_ms = 6000), NULL, NULL);
     pqr_session_close(s);
     return NULL;
 }
@@ -518,7 +518,7 @@ static void no_one_waits_behind_a_slow_statement(void **state)
     OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     for (int i = 0; i < 6; i++)
         pthread_create(&sleepers[i], NULL, sleep_on, db);
-    EVENTUALLY(3000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
+    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
                                    " and query like 'select pg_sleep(20)%%'") == 6);
     for (int i = 0; i < 50; i++)
         OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL, &live_error));
