@@ -16,7 +16,7 @@ prefix=$work/prefix
 fail() { echo "install: $*" >&2; exit 1; }
 
 env -u DESTDIR CC="$cc" meson setup "$work/build" "$root" --prefix "$prefix" --buildtype release \
-    -Dunit=disabled -Dlive=disabled > "$work/log" 2>&1 || { cat "$work/log"; fail "meson setup"; }
+    -Dunit=disabled -Dlive=disabled -Dnotes=disabled -Dadapters=disabled > "$work/log" 2>&1 || { cat "$work/log"; fail "meson setup"; }
 env -u DESTDIR meson install -C "$work/build" > "$work/log" 2>&1 || { cat "$work/log"; fail "meson install"; }
 rm -rf "$work/build"
 
