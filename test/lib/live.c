@@ -171,8 +171,7 @@ void fleet(const char *format, ...)
     vsnprintf(verb, sizeof verb, format, args);
     va_end(args);
     const char *script = getenv("FLEET");
-    snprintf(command, sizeof command, "python3 %s %s >/dev/null", script ? script : "test/fleet.py",
-             verb);
+    snprintf(command, sizeof command, "%s %s >/dev/null", script ? script : "test/fleet.py", verb);
     int status = system(command);
     if (status != 0)
         fail_msg("%s: exit status %d", command, WEXITSTATUS(status));
