@@ -87,11 +87,7 @@ static double run_threads(const struct bench_way *way, int callers, int ms)
 
 static double run(const struct bench_way *way, int callers, int ms)
 {
-    if (!way->run)
-        return run_threads(way, callers, ms);
-    int64_t begin = bench_now_ns();
-    int64_t calls = way->run(way->shared, callers, ms);
-    return calls < 0 ? -1 : (double)calls * 1e9 / (double)(bench_now_ns() - begin);
+    return way->run ? way->run(way->shared, callers, ms) : run_threads(way, callers, ms);
 }
 
 static int ascending(const void *a, const void *b)

@@ -15,9 +15,9 @@ struct bench_way {
     bool (*call)(void *own);                 /* one call; false: it failed, the run ends */
     void (*close)(void *own);
     void *shared;
-    /* Instead of the three: does the work with `callers` calls in flight by itself, for `ms`, and
-     * returns how many were done; negative: it failed. */
-    int64_t (*run)(void *shared, int callers, int ms);
+    /* Instead of the three: does the work with `callers` calls in flight by itself, and for `ms` from
+     * the moment that each was done once. Calls a second; negative: one failed. */
+    double (*run)(void *shared, int callers, int ms);
 };
 
 /* Runs the ways in turn, `rounds` times, with so many callers, `ms` each; prints calls a second

@@ -178,7 +178,7 @@ static void on_done(void *arg, const pqr_done *done)
         f->crowd->in_flight++;
 }
 
-static int64_t run_loop(pqr *db, int callers, int ms, int (*submit)(struct flight *, pqr_error *))
+static double run_loop(pqr *db, int callers, int ms, int (*submit)(struct flight *, pqr_error *))
 {
     struct crowd crowd = {.submit = submit};
     struct flight *list = calloc((size_t)callers, sizeof *list);
@@ -193,26 +193,35 @@ static int64_t run_loop(pqr *db, int callers, int ms, int (*submit)(struct fligh
             exit(1);
         crowd.in_flight++;
     }
-    int64_t until = bench_now_ns() + (int64_t)ms * 1000000;
+    int64_t begin = 0, spent = 0, before = 0, calls = 0;
     while (crowd.in_flight > 0) {
         struct pollfd fd = {.fd = pqr_loop_fd(crowd.loop), .events = POLLIN};
-        poll(&fd, 1, 100);
+        poll(&fd, 1, -1);
         pqr_loop_dispatch(crowd.loop, 0);
-        crowd.stop |= bench_now_ns() >= until;
+        int64_t now = bench_now_ns();
+        if (begin == 0 && crowd.done >= callers) {
+            begin = now;
+            before = crowd.done;
+        }
+        if (begin != 0 && !crowd.stop && now - begin >= (int64_t)ms * 1000000) {
+            spent = now - begin;
+            calls = crowd.done - before;
+            crowd.stop = true;
+        }
     }
     for (int i = 0; i < callers; i++)
         pqr_session_close(list[i].own.session);
     pqr_loop_close(crowd.loop);
     free(list);
-    return crowd.failed ? -1 : crowd.done;
+    return crowd.failed ? -1 : (double)calls * 1e9 / (double)spent;
 }
 
-static int64_t loop_read_run(void *shared, int callers, int ms)
+static double loop_read_run(void *shared, int callers, int ms)
 {
     return run_loop(shared, callers, ms, submit_read);
 }
 
-static int64_t loop_write_run(void *shared, int callers, int ms)
+static double loop_write_run(void *shared, int callers, int ms)
 {
     return run_loop(shared, callers, ms, submit_write);
 }

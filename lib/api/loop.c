@@ -106,12 +106,29 @@ static void take_back(struct pqr_session *s, pqr_done *done, pqr_error *err)
     pqi_err(err, PQR_E_CANCELLED, "its session was closed before it ended");
 }
 
+/* One is kept for the next: a call at a time is the commonest load there is. */
+static struct submission *allocate(struct pqr_loop *loop)
+{
+    struct submission *x = loop->spare ? loop->spare : pqi_mem_resize(NULL, 1, sizeof *x);
+    loop->spare = NULL;
+    return x;
+}
+
+static void forget(struct pqr_loop *loop, struct submission *x)
+{
+    if (loop->spare)
+        pqi_mem_free(x);
+    else
+        loop->spare = x;
+}
+
 /* Everything is given back before the callback: it may submit the next call, or close the
  * session. */
 static void over(struct pqr_call *c)
 {
     struct submission *x = pqi_container(c, struct submission, c);
-    struct pqr *db = c->loop->db;
+    struct pqr_loop *loop = c->loop;
+    struct pqr *db = loop->db;
     struct pqr_session *s = c->op.call.session;
     pqr_error err;
     pqr_result *few[1] = {NULL}, **list = few;
@@ -128,7 +145,7 @@ static void over(struct pqr_call *c)
     x->done(x->arg, &done);
     if (list != few)
         pqi_mem_free(list);
-    pqi_mem_free(x);
+    forget(loop, x);
 }
 
 static int check_loop(const struct pqr_loop *loop, pqr_done_fn *done, pqr_error *err)
@@ -181,12 +198,15 @@ static struct submission *new_submission(struct pqr_loop *loop, bool begins, pqr
         *code = pqi_err(err, PQR_E_CLOSED, "the loop is closing: no new calls");
         return NULL;
     }
-    struct submission *x = pqi_loop_has_room(loop) ? pqi_mem_new(sizeof *x) : NULL;
+    struct submission *x = pqi_loop_has_room(loop) ? allocate(loop) : NULL;
     if (!x) {
         pqi_gate_out(loop->db);
         *code = pqi_err(err, PQR_E_NOMEM, "no memory for a call");
         return NULL;
     }
+    /* The call, which is most of it, is cleared when it is started. */
+    size_t call = offsetof(struct submission, c.op.call) + sizeof x->c.op.call;
+    memset((char *)x + call, 0, sizeof *x - call);
     x->c.over = over;
     x->done = done;
     x->arg = arg;
@@ -198,7 +218,7 @@ static int submit(struct pqr_loop *loop, struct submission *x, int started, pqr_
 {
     if (started != PQR_OK) {
         pqi_gate_out(loop->db);
-        pqi_mem_free(x);
+        forget(loop, x);
         return started;
     }
     x->c.op.call.session->calls++;

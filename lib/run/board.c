@@ -27,7 +27,9 @@ bool pqi_call_board(struct pqi_call *c)
         return false;
     int64_t cost_us;
     enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
-    struct pqi_lane *lane = class_ == PQI_PACE_SLOW ? NULL : pqi_lane_choose(c->group, c->node);
+    struct pqi_lane *lane = class_ == PQI_PACE_SLOW
+                                ? NULL
+                                : pqi_lane_choose(c->group, c->node, class_ == PQI_PACE_FAST);
     if (!lane || !make_answers(c))
         return false;
     c->rider.job.stmts = c->stmts + c->first;

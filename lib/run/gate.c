@@ -6,14 +6,12 @@
 #include "opener.h"
 #include "parting.h"
 
-#include <unistd.h>
-
 #define CLOSED UINT32_C(0x80000000) /* in `inside`, beside the count */
 
 int pqi_gate_pid(const struct pqr *db, pqr_error *err)
 {
     pid_t pid = atomic_load_explicit(&db->pid, memory_order_relaxed);
-    if (pid == 0 || pid == getpid())
+    if (pid == 0 || pid == pqi_pid())
         return PQR_OK;
     return pqi_err(
         err, PQR_E_FORKED,
@@ -47,7 +45,7 @@ static void take_turns(struct pqr *db)
 static bool begin(struct pqr *db)
 {
     pid_t unused = 0;
-    atomic_compare_exchange_strong(&db->pid, &unused, getpid());
+    atomic_compare_exchange_strong(&db->pid, &unused, pqi_pid());
     pthread_mutex_lock(&db->gate_lock);
     bool begun = atomic_load(&db->begun);
     if (!begun && take_descriptors(db)) {

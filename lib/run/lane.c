@@ -11,7 +11,8 @@
 #include <poll.h>
 #include <string.h>
 
-#define DEPTH 1           /* segments in flight: while one is, the next one fills */
+#define DEPTH 2     /* segments in flight: the server has the next one when it has answered one */
+#define TOGETHER 16 /* fast statements: so many share a lane before the next one is used */
 #define SEGMENT_MOST 64   /* riders of a segment */
 #define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
 #define FAST_STUCK_MS 250 /* a statement known to be fast is late, not slow: so much patience */
@@ -89,7 +90,9 @@ static bool want(struct pqi_lane *lane)
     return usable;
 }
 
-struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node)
+/* Fast statements go together: each time the server and the caller are woken for several, which costs
+ * more than they do. Others go where least is under way. */
+struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast)
 {
     struct pqi_lanes *lanes = &g->lanes[node->number];
     struct pqi_lane *best = NULL, *closed = NULL;
@@ -100,6 +103,9 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node)
         /* One that is open beats one that is not yet. */
         int load = atomic_load_explicit(&lane->load, memory_order_relaxed) * 2 +
                    (state == PQI_LANE_OPENING);
+        if (fast && state == PQI_LANE_OPEN && load < TOGETHER * 2 &&
+            atomic_load_explicit(&lane->unknown, memory_order_relaxed) == 0)
+            return lane;
         if (state == PQI_LANE_CLOSED) {
             closed = lane;
         } else if (load < least) {
@@ -129,6 +135,13 @@ static void take_out(struct pqi_lane *lane, struct pqi_rider *r)
     lane->npending -= r->state == PQI_RIDE_PENDING && !r->late;
 }
 
+static void count_load(struct pqi_lane *lane, const struct pqi_rider *r, int by)
+{
+    atomic_fetch_add_explicit(&lane->load, by, memory_order_relaxed);
+    if (r->class_ != PQI_PACE_FAST)
+        atomic_fetch_add_explicit(&lane->unknown, by, memory_order_relaxed);
+}
+
 /* Takes a rider off, with its outcome; `out` collects who is to be told once the lock is free. */
 static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome outcome,
                     struct pqi_link *out)
@@ -136,7 +149,7 @@ static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome
     take_out(lane, r);
     r->state = PQI_RIDE_LEAVING;
     r->outcome = outcome;
-    atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
+    count_load(lane, r, -1);
     pqi_list_append(out, &r->link);
 }
 
@@ -176,7 +189,8 @@ static struct pqi_rider *first_rider(struct pqi_lane *lane)
 static void lay_ghosts(struct pqi_lane *lane)
 {
     atomic_fetch_sub_explicit(&lane->load, lane->ghosts, memory_order_relaxed);
-    lane->ghosts = 0;
+    atomic_fetch_sub_explicit(&lane->unknown, lane->unknown_ghosts, memory_order_relaxed);
+    lane->ghosts = lane->unknown_ghosts = 0;
 }
 
 static void let_go(struct pqi_lane *lane)
@@ -311,7 +325,7 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
 {
     struct pqi_link out;
     pqi_list_init(&out);
-    atomic_fetch_add_explicit(&lane->load, 1, memory_order_relaxed);
+    count_load(lane, r, 1);
     pqi_waiter_reset(r->waiter);
     pthread_mutex_lock(&lane->lock);
     r->lane = lane;
@@ -519,9 +533,10 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
         if (r->state == PQI_RIDE_SENT) {
             pqi_conn_abandon(lane->conn, &r->job);
             lane->ghosts++;
+            lane->unknown_ghosts += r->class_ != PQI_PACE_FAST;
         } else {
             lane->npending -= !r->late;
-            atomic_fetch_sub_explicit(&lane->load, 1, memory_order_relaxed);
+            count_load(lane, r, -1);
         }
         r->lane = NULL;
         hand_over(lane);

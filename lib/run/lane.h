@@ -21,8 +21,8 @@ bool pqi_group_init(struct pqi_group *g, struct pqr *db);
 void pqi_group_free(struct pqi_group *g, bool forked);
 
 /* A lane for one more read on `node`; one is opened if that is worth it and there is room for it.
- * NULL: none is to be had, take a connection. */
-struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node);
+ * `fast`: it is known to be. NULL: none is to be had, take a connection. */
+struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast);
 
 /* Boards: sends at once what may be sent. */
 void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r);

@@ -43,6 +43,7 @@ static void on_woken(struct pqi_waiter *w)
     if (!c->is_woken && !c->is_done) {
         c->is_woken = true;
         pqi_list_append(&l->woken, &c->turn);
+        atomic_store_explicit(&l->any_woken, true, memory_order_relaxed);
     }
     if (!l->dispatching)
         signal_loop(l);
@@ -230,7 +231,10 @@ static void drive(struct pqr_loop *l, struct pqr_call *c, short revents)
 static struct pqr_call *next_woken(struct pqr_loop *l)
 {
     struct pqr_call *c = NULL;
+    if (!atomic_load_explicit(&l->any_woken, memory_order_relaxed))
+        return NULL; /* one that is woken just now is seen at the end of the dispatch */
     pthread_mutex_lock(&l->lock);
+    atomic_store_explicit(&l->any_woken, !pqi_list_empty(&l->woken), memory_order_relaxed);
     if (!pqi_list_empty(&l->woken)) {
         c = pqi_container(l->woken.next, struct pqr_call, turn);
         pqi_list_remove(&c->turn);
@@ -472,6 +476,7 @@ static void free_loop(struct pqr_loop *l, bool forked)
     if (l->epoll >= 0)
         close(l->epoll);
     pqi_heap_free(&l->timers);
+    pqi_mem_free(l->spare);
     pthread_mutex_destroy(&l->lock);
     pqi_mem_free(l);
 }

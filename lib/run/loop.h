@@ -47,12 +47,15 @@ struct pqr_loop {
     size_t ncalls;
     struct pqi_link done;  /* callbacks that are due */
     struct pqi_link dirty; /* lanes */
+    void *spare;           /* memory for a call; api/loop.c's */
     struct pqi_link works; /* transactions that are run as a whole; api/loop.c's */
     bool dispatching, closing;
 
     pthread_mutex_t lock;  /* guards all below */
     struct pqi_link woken; /* calls that somebody woke */
     bool lanes_came, stirred, signalled;
+    _Atomic bool
+        any_woken; /* `woken` is not empty, or was not a moment ago; read without the lock */
 };
 
 int pqi_loop_open(struct pqr *db, struct pqr_loop **out, pqr_error *err);

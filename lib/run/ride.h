@@ -49,6 +49,7 @@ struct pqi_lane {
     struct pqi_node *node;
     struct pqi_group *group;
     _Atomic int load;      /* riders; read without the lock, to choose a lane */
+    _Atomic int unknown;   /* those of them that may be slow, likewise */
     _Atomic int state_now; /* `state`, likewise */
 
     pthread_mutex_t
@@ -59,7 +60,8 @@ struct pqi_lane {
     struct pqi_link sent;         /* in the order of their statements */
     struct pqi_link late;         /* pending, and too late to be sent */
     int npending;                 /* fast and unsure ones */
-    int ghosts; /* sent, and nobody waits for them any more: still counted in `load` */
+    int ghosts;         /* sent, and nobody waits for them any more: still counted in `load` … */
+    int unknown_ghosts; /* … and in `unknown` */
     bool led;
     int kick; /* wakes who leads; -1: nobody has led yet */
     int64_t idle_since_ns;

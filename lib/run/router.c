@@ -152,7 +152,7 @@ void pqi_router_unref(struct pqr *db)
     if (atomic_fetch_sub(&db->refs, 1) != 1)
         return;
     pid_t pid = atomic_load(&db->pid);
-    bool forked = pid != 0 && pid != getpid();
+    bool forked = pid != 0 && pid != pqi_pid();
     pqi_group_free(&db->threads, forked);
     for (int i = 0; i < db->ngroups; i++)
         free_shard(&db->shards[i]);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -29,6 +30,36 @@ int64_t pqi_after_ms(int64_t now_ns, int64_t ms)
     if (__builtin_mul_overflow(ms, PQI_MS, &span) || __builtin_add_overflow(now_ns, span, &moment))
         return PQI_FOREVER;
     return moment;
+}
+
+/* In memory that the kernel clears in a child of fork(), however that was made; NULL: not yet had. */
+static _Atomic(_Atomic pid_t *) own_pid;
+
+static pid_t ask_pid(void)
+{
+    _Atomic pid_t *known = atomic_load(&own_pid), *unset = NULL;
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    if (!known) {
+        void *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED)
+            return getpid();
+        bool cleared = madvise(page, size, MADV_WIPEONFORK) == 0;
+        if (cleared && atomic_compare_exchange_strong(&own_pid, &unset, page))
+            known = page;
+        else
+            munmap(page, size);
+    }
+    if (!known)
+        return getpid();
+    atomic_store(known, getpid());
+    return atomic_load(known);
+}
+
+pid_t pqi_pid(void)
+{
+    _Atomic pid_t *known = atomic_load_explicit(&own_pid, memory_order_acquire);
+    pid_t pid = known ? atomic_load_explicit(known, memory_order_relaxed) : 0;
+    return pid != 0 ? pid : ask_pid();
 }
 
 static _Atomic uint64_t chance;

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define PQI_MS INT64_C(1000000) /* one millisecond, in nanoseconds */
 #define PQI_FOREVER INT64_MAX   /* a moment that never comes */
@@ -16,6 +17,9 @@ int64_t pqi_now_ns(void);
 
 /* now + ms, PQI_FOREVER if that is beyond reach or ms is INT64_MAX. */
 int64_t pqi_after_ms(int64_t now_ns, int64_t ms);
+
+/* This process, without a system call each time. */
+pid_t pqi_pid(void);
 
 /* Uniformly random; for jitter and spreading, not for secrets. Thread-safe. */
 uint64_t pqi_random(void);
