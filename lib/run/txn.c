@@ -261,6 +261,7 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     struct pqi_conn *conn = c->conn;
     tx->busy = false;
     bind_session(tx, conn);
+    tx->stale |= conn->own.stale;
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, c);
         pqi_conn_back(tx->node, take_conn(tx));
@@ -271,7 +272,6 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     }
     if (c->err.code == PQR_E_ROLLED_BACK)
         c->err.retry = safe_again(tx) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
-    tx->stale |= conn->own.stale;
     if (tx->sqlstate[0] == '\0')
         memcpy(tx->sqlstate, c->err.sqlstate, sizeof tx->sqlstate);
     if (err)
