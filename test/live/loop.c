@@ -1475,10 +1475,10 @@ static bool sleeps_on(const char *node)
 static void a_child_that_lives_leaves_no_event_in_the_loop(void **state)
 {
     (void)state;
-    struct stage t = STAGE("DB_LANES=1");
+    struct stage t = STAGE("DB_LANES=1", "DB_READ_PREFERENCE=replica");
     struct end slow = {0}, after = {0};
     submit_read(t.loop, t.s, "select pg_sleep(60), 'cut off'", &slow, NULL);
-    EVENTUALLY(5000, (dispatch(t.loop, 0), sleeps_on(R1) || sleeps_on(R2)));
+    EVENTUALLY(10000, (dispatch(t.loop, 0), sleeps_on(R1) || sleeps_on(R2)));
     pid_t child = fork();
     if (child == 0) {
         sleep(60);
