@@ -632,14 +632,20 @@ static void an_idle_primary_leaves_no_replica_out_also_when_wal_is_switched(void
     pqr_close(db, 0);
 }
 
+static bool has_all(const char *replica)
+{
+    char now[64];
+    snprintf(now, sizeof now, "%s", ask(P, "select pg_current_wal_lsn()"));
+    return ask_number(replica, "select (pg_last_wal_replay_lsn() >= '%s'::pg_lsn)::int", now) == 1;
+}
+
 /* Before the first answer a router has seen nothing of the primary's past. */
 static void a_replica_that_is_behind_at_process_start_is_not_read(void **state)
 {
     (void)state;
     fleet("pause-replay " R1);
     write_a_bit();
-    EVENTUALLY(5000, ask_number(R2, "select pg_last_wal_replay_lsn() >= '%s'::pg_lsn",
-                                ask(P, "select pg_current_wal_lsn()")) == 0);
+    EVENTUALLY(5000, has_all(R2) && !has_all(R1));
     for (int i = 0; i < 3; i++) {
         pqr *db = READY_ROUTER(QUICK);
         for (int j = 0; j < 4; j++)
@@ -647,12 +653,14 @@ static void a_replica_that_is_behind_at_process_start_is_not_read(void **state)
         pqr_close(db, 0);
     }
     fleet("resume-replay " R1);
+    EVENTUALLY(10000, has_all(R1));
 }
 
 static void the_first_read_of_a_process_goes_to_a_replica_already(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++) {
+        EVENTUALLY(10000, has_all(R1) && has_all(R2));
         pqr *db = ROUTER(QUICK);
         assert_string_not_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
         pqr_close(db, 0);
@@ -664,6 +672,7 @@ static void the_first_read_of_a_process_goes_to_a_replica_already(void **state)
 static void with_both_replicas_gone_the_primary_answers_and_back_again(void **state)
 {
     (void)state;
+    EVENTUALLY(10000, has_all(R1) && has_all(R2));
     pqr *db = READY_ROUTER(QUICK);
     assert_string_not_equal(served_by(db, "acme", PQR_LEVEL_SESSION), P);
     fleet("kill " R1);
