@@ -415,7 +415,7 @@ static const char *one_of(const char *p, const char *const *names)
 
 /* Every statement is searched, whole, and almost all of it is passed over by the letters that these
  * names begin with. */
-static const bool begins_one[256] = {
+static const bool first_letters[256] = {
     ['A'] = true, ['C'] = true, ['D'] = true, ['L'] = true, ['P'] = true,
     ['R'] = true, ['S'] = true, ['a'] = true, ['c'] = true, ['d'] = true,
     ['l'] = true, ['p'] = true, ['r'] = true, ['s'] = true,
@@ -446,7 +446,7 @@ static struct functions functions_of(const char *sql)
     int configs = 0;
     bool remembers = false;
     for (const char *p = sql; *p; p++) {
-        if (!begins_one[(unsigned char)*p] || !may_begin(p))
+        if (!first_letters[(unsigned char)*p] || !may_begin(p))
             continue;
         const char *name = one_of(p, leaving);
         remembers |= begins_name(p, "CURRVAL") || begins_name(p, "LASTVAL");

@@ -135,11 +135,14 @@ static void anew(struct opening *x, const char *why)
     fail(x, PQI_OUT_ANEW, &err);
 }
 
+/* The opening may have failed, and be gone, when this returns. */
 static void pin(struct opening *x)
 {
     x->state = PIN;
     pqi_ask_pin_reads(x->conn);
-    if (x->conn->state != PQI_DEAD)
+    if (x->conn->state == PQI_DEAD)
+        fail_connect(x);
+    else
         watch(x);
 }
 
@@ -200,7 +203,6 @@ static void cleaned(struct opening *x)
         return;
     }
     pin(x);
-    watch(x);
 }
 
 /* libpq may close its socket, which would not take it out of the epoll while a child of fork() holds
@@ -256,7 +258,6 @@ static void use(struct opening *x, struct pqi_conn *pooled)
         conn_step(x, POLLIN);
     } else {
         pin(x);
-        conn_step(x, 0);
     }
 }
 

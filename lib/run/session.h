@@ -17,7 +17,7 @@ struct pqr_session {
     struct pqi_shard *shard; /* where `seen` and `stay` hold; NULL: nowhere yet */
     struct pqi_seen seen;
     /* It may have written or seen on the primary what no replica has: then it reads there. 0: it
-     * has not. PQI_FOREVER: a write is in doubt, or not over. Otherwise the moment by which all of
+     * has not. PQI_FOREVER: a write is not over. Otherwise the moment by which all of
      * it was there: a position that the primary told after that covers it. */
     int64_t unsure_ns;
     bool in_doubt;   /* a write may still happen, nobody knows when: reads stay on the primary */
