@@ -508,6 +508,37 @@ static void *sleep_on(void *arg)
     return NULL;
 }
 
+static bool rides(pqr_session *s)
+{
+    pqr_result *r;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select current_setting('default_transaction_read_only')"), &r,
+                &live_error));
+    bool on = strcmp(pqr_text(r, 0, 0), "on") == 0; /* as it is on lanes only */
+    pqr_result_free(r);
+    return on;
+}
+
+/* Behind it they would all be stuck, and each take a connection of its own. */
+static void fast_statements_go_together_but_not_behind_one_that_may_be_slow(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=20");
+    pqr_session *s = live_session(db, "acme");
+    pthread_t sleeper;
+    for (int i = 0; i < 100; i++) /* until it is known to be fast */
+        rides(s);
+    assert_int_equal(pthread_create(&sleeper, NULL, sleep_on, db), 0);
+    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
+                                   " and query like 'select pg_sleep(20)%%'") == 1);
+    int riding = 0;
+    for (int i = 0; i < 100; i++)
+        riding += rides(s);
+    assert_in_range(riding, 80, 100); /* but for the first, until another lane is open */
+    pthread_join(sleeper, NULL);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 /* As many sleepers as there are lanes, and more: the quick ones are answered while they sleep. */
 static void no_one_waits_behind_a_slow_statement(void **state)
 {
@@ -606,6 +637,7 @@ int main(void)
         cmocka_unit_test(prepared_statements_are_bounded_and_closed_at_the_server),
         cmocka_unit_test(sixty_four_readers_use_at_most_four_connections),
         cmocka_unit_test(short_deadlines_hit_nobody_else),
+        cmocka_unit_test(fast_statements_go_together_but_not_behind_one_that_may_be_slow),
         cmocka_unit_test(no_one_waits_behind_a_slow_statement),
         cmocka_unit_test(a_write_that_waits_for_a_row_holds_up_no_other_write),
     };
