@@ -29,6 +29,12 @@ static inline void pqi_list_append(struct pqi_link *list, struct pqi_link *link)
     list->prev = link;
 }
 
+/* Behind `at`, which is a link or the list itself. */
+static inline void pqi_list_insert(struct pqi_link *at, struct pqi_link *link)
+{
+    pqi_list_append(at->next, link);
+}
+
 /* Also for a link that was initialised and is in no list. */
 static inline void pqi_list_remove(struct pqi_link *link)
 {

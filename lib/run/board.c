@@ -40,7 +40,8 @@ bool pqi_call_board(struct pqi_call *c)
     c->rider.cost_us = cost_us;
     c->rider.until_ns = c->until_ns;
     c->stuck_ms = PQI_STUCK_MS;
-    c->stuck_ns = pqi_after_ms(pqi_now_ns(), c->stuck_ms);
+    c->rider.since_ns = pqi_now_ns();
+    c->stuck_ns = pqi_after_ms(c->rider.since_ns, c->stuck_ms);
     c->state = PQI_CALL_RIDE;
     pqi_lane_board(lane, &c->rider);
     return true;

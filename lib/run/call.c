@@ -41,6 +41,7 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
     c->waiter = (struct pqi_waiter){0};
     pqi_waiter_init(&c->waiter);
     c->ticket.waiter = c->hope.waiter = &c->waiter;
+    c->ticket.turn.tenant = c->rider.turn.tenant = s->place;
     pqi_list_init(&c->ticket.link);
     pqi_list_init(&c->hope.link);
 }

@@ -15,6 +15,7 @@
 #define TOGETHER 16 /* fast statements: so many share a lane before the next one is used */
 #define SEGMENT_MOST 64   /* riders of a segment */
 #define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
+#define UNSURE_MS 5       /* so long a statement that may be slow waits for fast ones */
 #define FAST_STUCK_MS 250 /* a statement known to be fast is late, not slow: so much patience */
 #define SAME_STUCK_MS 100 /* who waits behind its own like would wait elsewhere too */
 
@@ -37,8 +38,9 @@ static struct pqi_lane *new_lane(struct pqi_group *g, struct pqi_node *node)
     lane->group = g;
     lane->kick = -1;
     pthread_mutex_init(&lane->lock, NULL);
-    pqi_list_init(&lane->fast);
-    pqi_list_init(&lane->unsure);
+    pqi_list_init(&lane->pending);
+    pqi_fair_init(&lane->fast);
+    pqi_fair_init(&lane->unsure);
     pqi_list_init(&lane->sent);
     pqi_list_init(&lane->late);
     pqi_list_init(&lane->opening);
@@ -129,10 +131,19 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
 
 /* ---- Getting off ---------------------------------------------------------------------------- */
 
-static void take_out(struct pqi_lane *lane, struct pqi_rider *r)
+static struct pqi_fair *turns_of(struct pqi_lane *lane, const struct pqi_rider *r)
+{
+    return r->class_ == PQI_PACE_FAST ? &lane->fast : &lane->unsure;
+}
+
+/* `sent`: it goes to the server now; else, if it was pending, its tenant has not had its turn. */
+static void take_out(struct pqi_lane *lane, struct pqi_rider *r, bool sent)
 {
     pqi_list_remove(&r->link);
-    lane->npending -= r->state == PQI_RIDE_PENDING && !r->late;
+    if (r->state != PQI_RIDE_PENDING || r->late)
+        return;
+    pqi_fair_leave(turns_of(lane, r), &r->turn, sent);
+    lane->npending--;
 }
 
 static void count_load(struct pqi_lane *lane, const struct pqi_rider *r, int by)
@@ -146,7 +157,8 @@ static void count_load(struct pqi_lane *lane, const struct pqi_rider *r, int by)
 static void get_off(struct pqi_lane *lane, struct pqi_rider *r, enum pqi_outcome outcome,
                     struct pqi_link *out)
 {
-    take_out(lane, r);
+    take_out(lane, r, false);
+    pqi_present_leave(&lane->present, r->turn.tenant);
     r->state = PQI_RIDE_LEAVING;
     r->outcome = outcome;
     count_load(lane, r, -1);
@@ -179,9 +191,7 @@ static struct pqi_rider *first_rider(struct pqi_lane *lane)
 {
     struct pqi_rider *r = first_of(&lane->sent);
     if (!r)
-        r = first_of(&lane->fast);
-    if (!r)
-        r = first_of(&lane->unsure);
+        r = first_of(&lane->pending);
     return r ? r : first_of(&lane->late);
 }
 
@@ -232,30 +242,47 @@ static int segments(const struct pqi_lane *lane)
 /* One statement that is not known to be fast lets what stands before it go ahead. */
 static bool put(struct pqi_lane *lane, struct pqi_rider *r, bool first)
 {
-    take_out(lane, r);
+    take_out(lane, r, true);
     r->state = PQI_RIDE_SENT;
     pqi_list_append(&lane->sent, &r->link);
     return pqi_conn_put(lane->conn, &r->job, !first && r->class_ != PQI_PACE_FAST);
 }
 
+static struct pqi_rider *next_of(const struct pqi_fair *turns)
+{
+    struct pqi_fair_turn *turn = pqi_fair_next(turns);
+    return turn ? pqi_container(turn, struct pqi_rider, turn) : NULL;
+}
+
 static struct pqi_rider *next_pending(struct pqi_lane *lane)
 {
-    struct pqi_rider *r = first_of(&lane->fast);
-    return r ? r : first_of(&lane->unsure);
+    struct pqi_rider *r = next_of(&lane->fast);
+    return r ? r : next_of(&lane->unsure);
 }
 
 /* It would be too late when its answer comes: the server has better things to do. */
 static void set_aside(struct pqi_lane *lane, struct pqi_rider *r)
 {
-    take_out(lane, r);
+    take_out(lane, r, false);
     r->late = true;
     pqi_list_append(&lane->late, &r->link);
 }
 
-/* Those that are sent together share a Sync. One that was skipped once goes by itself. */
+/* Fast ones may come all the time: who waits for them to end has its turn behind some of them. */
+static bool put_unsure(struct pqi_lane *lane, int64_t now)
+{
+    struct pqi_rider *r = next_of(&lane->unsure);
+    bool due = r && now - r->since_ns >= UNSURE_MS * PQI_MS && !r->own_sync &&
+               r->until_ns - now >= r->cost_us * 1000;
+    return !due || put(lane, r, false);
+}
+
+/* Those that are sent together share a Sync. One that was skipped once goes by itself; and of a
+ * tenant that has many waiting only so many go that the others' answers do not wait for them. */
 static void send_segment(struct pqi_lane *lane)
 {
     int n = 0;
+    uint64_t first = 0, share = pqi_present_share(&lane->present, SEGMENT_MOST);
     int64_t us = 0, now = pqi_now_ns();
     bool alone = false;
     for (struct pqi_rider *r; n < SEGMENT_MOST && !alone && (r = next_pending(lane));) {
@@ -264,13 +291,15 @@ static void send_segment(struct pqi_lane *lane)
             continue;
         }
         us += r->cost_us;
-        if (n > 0 && (r->own_sync || us > SEGMENT_US))
+        if (n > 0 && (r->own_sync || us > SEGMENT_US || r->turn.round - first >= share))
             break;
+        if (n == 0)
+            first = r->turn.round;
         alone = r->own_sync;
         if (!put(lane, r, n++ == 0))
             return;
     }
-    if (n > 0)
+    if (n > 0 && (alone || put_unsure(lane, now)))
         pqi_conn_sync(lane->conn);
 }
 
@@ -309,7 +338,8 @@ static void append(struct pqi_lane *lane, struct pqi_rider *r)
 {
     r->state = PQI_RIDE_PENDING;
     r->late = false;
-    pqi_list_append(r->class_ == PQI_PACE_FAST ? &lane->fast : &lane->unsure, &r->link);
+    pqi_list_append(&lane->pending, &r->link);
+    pqi_fair_join(turns_of(lane, r), &r->turn);
     lane->npending++;
 }
 
@@ -331,6 +361,7 @@ void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
     r->lane = lane;
     r->own_sync = false;
     r->job.repaired = false;
+    pqi_present_enter(&lane->present, r->turn.tenant);
     append(lane, r);
     if (lane->state == PQI_LANE_CLOSED) {
         set_state(lane, PQI_LANE_OPENING);
@@ -529,13 +560,13 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
     if (leaves) {
         if (sent)
             *sent = r->state == PQI_RIDE_SENT;
-        pqi_list_remove(&r->link);
+        take_out(lane, r, false);
+        pqi_present_leave(&lane->present, r->turn.tenant);
         if (r->state == PQI_RIDE_SENT) {
             pqi_conn_abandon(lane->conn, &r->job);
             lane->ghosts++;
             lane->unknown_ghosts += r->class_ != PQI_PACE_FAST;
         } else {
-            lane->npending -= !r->late;
             count_load(lane, r, -1);
         }
         r->lane = NULL;
@@ -674,8 +705,8 @@ void pqi_group_stir(struct pqi_group *g)
         for (int j = 0; j < atomic_load(&g->lanes[i].n); j++) {
             struct pqi_lane *lane = g->lanes[i].lane[j];
             pthread_mutex_lock(&lane->lock);
-            struct pqi_link *lists[] = {&lane->sent, &lane->fast, &lane->unsure, &lane->late};
-            for (int k = 0; k < 4; k++)
+            struct pqi_link *lists[] = {&lane->sent, &lane->pending, &lane->late};
+            for (int k = 0; k < 3; k++)
                 for (struct pqi_link *l = lists[k]->next; l != lists[k]; l = l->next)
                     pqi_waiter_wake(pqi_container(l, struct pqi_rider, link)->waiter);
             if (lane->kick >= 0)

@@ -311,8 +311,13 @@ static void look_at_queued(struct pqi_opener *o)
     for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
         struct opening *x = pqi_container(l, struct opening, link);
         next = l->next;
-        if (x->state == QUEUE && pqi_pool_granted(&x->lane->node->pool, &x->ticket))
+        enum pqi_ticket_state queued = x->state == QUEUE
+                                           ? pqi_pool_queued(&x->lane->node->pool, &x->ticket)
+                                           : PQI_TICKET_WAITS;
+        if (queued == PQI_TICKET_GRANTED)
             use(x, x->ticket.conn);
+        else if (queued == PQI_TICKET_REFUSED)
+            anew(x, "its pool is full");
     }
 }
 

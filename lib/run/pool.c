@@ -11,6 +11,7 @@ void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool moni
     p->monitor_flag = monitor_flag;
     pqi_list_init(&p->idle);
     pqi_list_init(&p->waiting);
+    pqi_fair_init(&p->fair);
 }
 
 void pqi_pool_free(struct pqi_pool *p)
@@ -76,19 +77,55 @@ static enum pqi_taken take_now(struct pqi_pool *p, struct pqi_conn **conn)
     return PQI_TAKE_SLOT;
 }
 
-/* Gives a connection, or (NULL) a slot, to the first who waits. false: nobody does.
- * Woken under the lock: the ticket is gone as soon as its owner has seen the grant. */
+static struct pqi_ticket *of_turn(struct pqi_fair_turn *turn)
+{
+    return pqi_container(turn, struct pqi_ticket, turn);
+}
+
+static void line_up(struct pqi_pool *p, struct pqi_ticket *t)
+{
+    t->state = PQI_TICKET_WAITS;
+    t->conn = NULL;
+    pqi_list_append(&p->waiting, &t->link);
+    pqi_fair_join(&p->fair, &t->turn);
+    p->nwaiting++;
+}
+
+static void take_out(struct pqi_pool *p, struct pqi_ticket *t, bool served)
+{
+    pqi_list_remove(&t->link);
+    pqi_fair_leave(&p->fair, &t->turn, served);
+    p->nwaiting--;
+}
+
+/* Woken under the lock: the ticket is gone as soon as its owner has seen what became of it. */
+static void end_wait(struct pqi_pool *p, struct pqi_ticket *t, enum pqi_ticket_state how)
+{
+    take_out(p, t, how == PQI_TICKET_GRANTED);
+    t->state = how;
+    pqi_waiter_wake(t->waiter);
+}
+
+/* Gives a connection, or (NULL) a slot, to whose turn it is. false: nobody waits. */
 static bool grant(struct pqi_pool *p, struct pqi_conn *c)
 {
-    if (pqi_list_empty(&p->waiting))
+    struct pqi_fair_turn *turn = pqi_fair_next(&p->fair);
+    if (!turn)
         return false;
-    struct pqi_ticket *t = pqi_container(p->waiting.next, struct pqi_ticket, link);
-    pqi_list_remove(&t->link);
-    p->nwaiting--;
-    t->conn = c;
-    t->granted = true;
-    pqi_waiter_wake(t->waiter);
+    of_turn(turn)->conn = c;
+    end_wait(p, of_turn(turn), PQI_TICKET_GRANTED);
     return true;
+}
+
+/* One too many waits. false: it is this one that has to go. */
+static bool shed(struct pqi_pool *p, struct pqi_ticket *came)
+{
+    struct pqi_ticket *most = of_turn(pqi_fair_most(&p->fair, &came->turn));
+    if (most == came)
+        take_out(p, came, false);
+    else
+        end_wait(p, most, PQI_TICKET_REFUSED);
+    return most != came;
 }
 
 enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn)
@@ -99,14 +136,10 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
         taken = PQI_TAKE_FULL;
     else if (!p->monitor_turn)
         taken = take_now(p, conn);
-    if (taken == PQI_TAKE_WAIT && p->nwaiting >= p->queue_limit)
+    if (taken == PQI_TAKE_WAIT)
+        line_up(p, ticket);
+    if (taken == PQI_TAKE_WAIT && p->nwaiting > p->queue_limit && !shed(p, ticket))
         taken = PQI_TAKE_FULL;
-    if (taken == PQI_TAKE_WAIT) {
-        ticket->granted = false;
-        ticket->conn = NULL;
-        pqi_list_append(&p->waiting, &ticket->link);
-        p->nwaiting++;
-    }
     done(p, false);
     return taken;
 }
@@ -130,22 +163,20 @@ enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **c
     return taken;
 }
 
-bool pqi_pool_granted(struct pqi_pool *p, struct pqi_ticket *ticket)
+enum pqi_ticket_state pqi_pool_queued(struct pqi_pool *p, struct pqi_ticket *ticket)
 {
     pthread_mutex_lock(&p->lock);
-    bool granted = ticket->granted;
+    enum pqi_ticket_state state = ticket->state;
     pthread_mutex_unlock(&p->lock);
-    return granted;
+    return state;
 }
 
 bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket)
 {
     pthread_mutex_lock(&p->lock);
-    bool granted = ticket->granted;
-    if (!granted) {
-        pqi_list_remove(&ticket->link);
-        p->nwaiting--;
-    }
+    bool granted = ticket->state == PQI_TICKET_GRANTED;
+    if (ticket->state == PQI_TICKET_WAITS)
+        take_out(p, ticket, false);
     done(p, false);
     return granted;
 }

@@ -4,6 +4,7 @@
 #define PQI_POOL_H
 
 #include "../base/list.h"
+#include "../plan/fair.h"
 #include "../wire/pg.h"
 #include "../wire/world.h"
 
@@ -13,7 +14,12 @@
 struct pqi_ticket {
     struct pqi_link link;
     struct pqi_waiter *waiter;
-    bool granted;
+    struct pqi_fair_turn turn; /* its tenant is set before it is taken */
+    enum pqi_ticket_state {
+        PQI_TICKET_WAITS,
+        PQI_TICKET_GRANTED,
+        PQI_TICKET_REFUSED /* the queue was full, and another tenant's came that has fewer there */
+    } state;
     struct pqi_conn *conn; /* granted: this connection; NULL: a slot */
 };
 
@@ -26,7 +32,8 @@ struct pqi_pool {
     int nidle;
     int nwaiting;
     struct pqi_link idle;          /* the one used last comes last, and is used first */
-    struct pqi_link waiting;       /* tickets, first come first served */
+    struct pqi_link waiting;       /* tickets, as they came */
+    struct pqi_fair fair;          /* the same, by turns */
     bool monitor_waits;            /* only where the monitor has no connection of its own */
     bool monitor_turn;             /* what is free now is kept for it */
     const int *monitor_flag;       /* how to wake it */
@@ -44,14 +51,15 @@ void pqi_pool_free(struct pqi_pool *p);
 enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };
 
 /* An idle connection into *conn, or a slot, or a place in the queue: then ticket->waiter is woken
- * when it is granted. */
+ * when it is granted, or refused. Where the queue is full, that is the last of a tenant that has more
+ * in it than the one that comes, or else the one that comes. */
 enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn);
 
-/* Leaves the queue; true: it was granted meanwhile, and is yours. */
+/* Leaves the queue, if it is still there; true: it was granted meanwhile, and is yours. */
 bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket);
 
-/* Has it been granted? (After the waiter was woken.) */
-bool pqi_pool_granted(struct pqi_pool *p, struct pqi_ticket *ticket);
+/* What has become of it? (After the waiter was woken.) */
+enum pqi_ticket_state pqi_pool_queued(struct pqi_pool *p, struct pqi_ticket *ticket);
 
 /* The monitor's: an idle connection or a slot, before all who wait; else it is woken by
  * monitor_flag when there is one. */

@@ -179,6 +179,21 @@ static void use_pooled(struct pqi_call *c)
     }
 }
 
+static void pool_is_full(struct pqi_call *c)
+{
+    if (pqi_call_aborted(c)) {
+        pqi_call_end_unsent(c, "waiting for a connection");
+        return;
+    }
+    pqi_count(c->db, pool_full);
+    pqi_err(&c->err, PQR_E_POOL_FULL,
+            "%s: %lld calls wait for its %lld connections already: shed load, or raise "
+            "DB_CONNECTION_LIMIT or DB_POOL_QUEUE_LIMIT",
+            c->node->target->name, (long long)c->db->options->pool_queue_limit,
+            (long long)c->db->options->connection_limit);
+    pqi_call_end_with_error(c);
+}
+
 void pqi_call_acquire(struct pqi_call *c)
 {
     c->generation = atomic_load(&c->node->pool.generation);
@@ -195,19 +210,9 @@ void pqi_call_acquire(struct pqi_call *c)
         c->state = PQI_CALL_QUEUE;
         return;
     case PQI_TAKE_FULL:
-        break;
-    }
-    if (pqi_call_aborted(c)) {
-        pqi_call_end_unsent(c, "waiting for a connection");
+        pool_is_full(c);
         return;
     }
-    pqi_count(c->db, pool_full);
-    pqi_err(&c->err, PQR_E_POOL_FULL,
-            "%s: %lld calls wait for its %lld connections already: shed load, or raise "
-            "DB_CONNECTION_LIMIT or DB_POOL_QUEUE_LIMIT",
-            c->node->target->name, (long long)c->db->options->pool_queue_limit,
-            (long long)c->db->options->connection_limit);
-    pqi_call_end_with_error(c);
 }
 
 void pqi_call_pool_timed_out(struct pqi_call *c)
@@ -232,11 +237,14 @@ static void use_grant(struct pqi_call *c)
 
 void pqi_call_queue_step(struct pqi_call *c, int64_t now)
 {
+    enum pqi_ticket_state queued = pqi_pool_queued(&c->node->pool, &c->ticket);
     if (pqi_call_aborted(c) || now >= c->until_ns) {
         pqi_call_end_unsent(c,
                             "waiting for a connection"); /* also if it was granted one just now */
-    } else if (pqi_pool_granted(&c->node->pool, &c->ticket)) {
+    } else if (queued == PQI_TICKET_GRANTED) {
         use_grant(c);
+    } else if (queued == PQI_TICKET_REFUSED) {
+        pool_is_full(c);
     } else if (now >= c->queue_until_ns) {
         pqi_call_pool_timed_out(c);
     } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {

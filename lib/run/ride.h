@@ -3,6 +3,7 @@
 #ifndef PQI_RIDE_H
 #define PQI_RIDE_H
 
+#include "../plan/fair.h"
 #include "../plan/pace.h"
 #include "../wire/pg.h"
 #include "../wire/world.h"
@@ -15,14 +16,16 @@ struct pqi_node;
 
 #define PQI_LANES_MAX 16
 
-/* A call on a lane. Its owner fills job, waiter, hash and class before boarding. */
+/* A call on a lane. Its owner fills job, waiter, tenant, hash and class before boarding. */
 struct pqi_rider {
     struct pqi_link link;
     struct pqi_job job;
     struct pqi_waiter *waiter;
+    struct pqi_fair_turn turn;
     uint64_t hash; /* of its statement; 0: several, not measured */
     enum pqi_pace_class class_;
     int64_t cost_us;       /* about how long it takes */
+    int64_t since_ns;      /* when it boarded */
     int64_t until_ns;      /* its deadline */
     struct pqi_lane *lane; /* NULL: on none */
     bool late;             /* it cannot be answered by its deadline any more: it is not sent */
@@ -56,7 +59,9 @@ struct pqi_lane {
         lock; /* guards all below; taken before a pool's lock, never while one is held */
     enum pqi_lane_state { PQI_LANE_CLOSED, PQI_LANE_OPENING, PQI_LANE_OPEN } state;
     struct pqi_conn *conn;        /* OPEN */
-    struct pqi_link fast, unsure; /* pending riders: those known to be fast go first */
+    struct pqi_link pending;      /* riders, as they came */
+    struct pqi_fair fast, unsure; /* the same, by turns: those known to be fast go first */
+    struct pqi_present present;   /* all who ride, by tenant */
     struct pqi_link sent;         /* in the order of their statements */
     struct pqi_link late;         /* pending, and too late to be sent */
     int npending;                 /* fast and unsure ones */

@@ -26,6 +26,7 @@ int pqi_session_open(struct pqr *db, const pqr_session_options *o, struct pqr_se
             pqi_mem_free(s);
             return pqi_err(err, PQR_E_NOMEM, "no memory for a session");
         }
+        s->place = pqi_slot(s->tenant, s->tenant_len);
     }
     s->db = db;
     atomic_fetch_add(&db->refs, 1);

@@ -60,7 +60,7 @@ void take_all(int n)
 void wait_for(int i)
 {
     assert_int_equal(take(i), PQI_TAKE_WAIT);
-    assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
+    assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_WAITS);
 }
 
 bool woken(int i)
@@ -71,14 +71,14 @@ bool woken(int i)
 void has_got(int i, const struct pqi_conn *c)
 {
     assert_true(woken(i));
-    assert_true(pqi_pool_granted(&pool, &caller[i].ticket));
+    assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_GRANTED);
     assert_ptr_equal(caller[i].ticket.conn, c);
 }
 
 void still_waits(int i)
 {
     assert_false(woken(i));
-    assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
+    assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_WAITS);
 }
 
 bool put(int i)

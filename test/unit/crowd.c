@@ -259,7 +259,7 @@ static bool wait_a_while(struct caller *who, int64_t ms)
 {
     atomic_fetch_add(&crowd.waits, 1);
     int64_t until = pqi_after_ms(pqi_now_ns(), ms);
-    while (!pqi_pool_granted(&pool, &who->ticket))
+    while (pqi_pool_queued(&pool, &who->ticket) != PQI_TICKET_GRANTED)
         if (!pqi_waiter_wait(&who->waiter, NULL, until) || atomic_load(&crowd.closing))
             return pqi_pool_leave(&pool, &who->ticket);
     return true;

@@ -118,6 +118,41 @@ static void who_came_first_is_served_first_with_what_comes_first(void **state)
     counts(2, 1, 0);
 }
 
+static void tenants_take_turns(void **state)
+{
+    (void)state;
+    full_pool(1);
+    for (int i = 0; i < 4; i++) {
+        caller[i].ticket.turn.tenant = i < 3 ? 1 : 2;
+        wait_for(i);
+    }
+    const int order[] = {0, 3, 1, 2};
+    for (int i = 0; i < 4; i++) {
+        assert_true(put(5));
+        has_got(order[i], &conn[5]);
+    }
+}
+
+static void a_full_queue_refuses_the_last_of_the_tenant_that_has_most_in_it(void **state)
+{
+    (void)state;
+    open_pool(1, 3, false);
+    take_all(1);
+    for (int i = 0; i < 5; i++)
+        caller[i].ticket.turn.tenant = i < 3 ? 1 : 2;
+    for (int i = 0; i < 4; i++)
+        wait_for(i);
+    assert_true(woken(2));
+    assert_int_equal(pqi_pool_queued(&pool, &caller[2].ticket), PQI_TICKET_REFUSED);
+    assert_false(pqi_pool_leave(&pool, &caller[2].ticket));
+    counts(1, 0, 3);
+    assert_int_equal(take(4), PQI_TAKE_FULL); /* its tenant would have as many as the other */
+    counts(1, 0, 3);
+    assert_true(put(5));
+    has_got(0, &conn[5]);
+    counts(1, 0, 2);
+}
+
 static void who_leaves_the_queue_is_passed_over(void **state)
 {
     (void)state;
@@ -198,7 +233,7 @@ static void who_waits_is_stirred_with_nothing_and_keeps_its_place(void **state)
     pqi_pool_stir(&pool);
     for (int i = 0; i < 2; i++) {
         assert_true(woken(i));
-        assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
+        assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_WAITS);
     }
     counts(1, 0, 2);
     assert_true(put(5));
@@ -433,7 +468,7 @@ static void who_waits_when_it_closes_is_woken_with_nothing(void **state)
     pqi_pool_close(&pool);
     for (int i = 0; i < 3; i++) {
         assert_true(woken(i));
-        assert_false(pqi_pool_granted(&pool, &caller[i].ticket));
+        assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_WAITS);
     }
     pqi_pool_release(&pool);
     monitor_gets_nothing(PQI_TAKE_FULL);
@@ -492,6 +527,8 @@ int main(void)
         TEST(a_slot_that_is_released_can_be_taken_again),
         TEST(it_is_full_from_when_the_last_one_came_back),
         TEST(who_came_first_is_served_first_with_what_comes_first),
+        TEST(tenants_take_turns),
+        TEST(a_full_queue_refuses_the_last_of_the_tenant_that_has_most_in_it),
         TEST(who_leaves_the_queue_is_passed_over),
         TEST(who_leaves_too_late_has_got_it),
         TEST(a_ticket_is_good_for_waiting_again),
