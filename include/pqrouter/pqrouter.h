@@ -67,7 +67,8 @@ typedef enum pqr_code {
     PQR_E_TYPE = -20,        /* a getter: no such row or column, or not of that type */
     PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
     PQR_E_BUG = -22,         /* the library caught itself in a contradiction: please report */
-    PQR_E_CANCELLED = -23    /* pqr_cancel came first; a write: before it was sent */
+    PQR_E_CANCELLED = -23,   /* pqr_cancel came first; a write: before it was sent */
+    PQR_E_ROWS_LOST = -24    /* the write is done; the rows it returned were lost on their way */
 } pqr_code;
 
 /* May the call be made again? */
@@ -322,7 +323,8 @@ typedef struct pqr_query {
     int32_t alone;         /* pqr_write: 1 = it commits by itself, in parts or early (VACUUM, CREATE
                               INDEX CONCURRENTLY): unless refused, a failure is UNKNOWN, and it is
                               never run again. CALL and DO are taken so by themselves */
-    int32_t reserved;
+    int32_t no_id;       /* pqr_write: 1 = its transaction's id is not asked for. A lost connection
+                              then leaves it UNKNOWN where the id would have told (docs/outcomes.md) */
     int64_t deadline_ms; /* 0: the session's; below: USAGE */
 } pqr_query;
 #define PQR_QUERY(...) (&(const pqr_query){.size = sizeof(pqr_query), __VA_ARGS__})
@@ -339,8 +341,11 @@ typedef struct pqr_result pqr_result;
 PQR_API int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
 
 /* Runs a statement on the shard's primary, in a transaction of its own, and returns when it is
- * committed. It is run again only while it provably has not run. Errors: as pqr_read, also
- * UNSTAMPED, and UNKNOWN: it was sent, no answer came, it may have happened. Since 0.1. */
+ * committed. It is run again only while it provably has not run. If its connection is lost, the
+ * server is asked what became of it; where it is committed, that is OK (see pqr_outcome).
+ * Errors: as pqr_read, also UNSTAMPED; UNKNOWN: it was sent, no answer came, and nobody could tell
+ * what became of it; ROWS_LOST: it is done, but the rows that it returned, and `res` wants, are lost.
+ * Since 0.1. */
 PQR_API int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
 
 /* Runs `n` reads in one round trip on one server. All or nothing: on failure every res[i] is
@@ -380,8 +385,8 @@ PQR_API int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **ou
 PQR_API int pqr_exec(pqr_tx *tx, const pqr_query *q, pqr_result **res, pqr_error *err);
 
 /* Commits and frees the transaction, whatever comes back. OK: committed. ROLLED_BACK and SQL
- * (a deferred constraint, a serialization failure): nothing of it happened. UNKNOWN: the answer
- * was lost, it may have happened. Since 0.1. */
+ * (a deferred constraint, a serialization failure): nothing of it happened. LOST: so the server says
+ * after its answer was lost. UNKNOWN: that could not be found out, it may have happened. Since 0.1. */
 PQR_API int pqr_commit(pqr_tx *tx, pqr_error *err);
 
 /* Rolls back and frees the transaction. NULL is accepted. Cannot fail: a connection that does not
@@ -525,7 +530,18 @@ PQR_API void pqr_result_free(pqr_result *res);
 /* Where it came from: "shard1/replica2", "shard1/primary". Lives as long as the result. */
 PQR_API const char *pqr_source(const pqr_result *res);
 
-/* Rows, columns, and rows that an INSERT, UPDATE, DELETE or MERGE touched. */
+/* How a result is known. */
+typedef enum pqr_outcome {
+    PQR_OUTCOME_ANSWERED = 0, /* the server has answered */
+    PQR_OUTCOME_RESOLVED = 1  /* a write's answer was lost, and the server says that its transaction
+                                 is committed: pqr_affected is -1 */
+} pqr_outcome;
+
+/* How it is known: a pqr_outcome. Since 0.1. */
+PQR_API int pqr_known_by(const pqr_result *res);
+
+/* Rows, columns, and rows that an INSERT, UPDATE, DELETE or MERGE touched (-1: not known, see
+ * pqr_outcome). */
 PQR_API size_t pqr_rows(const pqr_result *res);
 PQR_API size_t pqr_columns(const pqr_result *res);
 PQR_API int64_t pqr_affected(const pqr_result *res);

@@ -26,6 +26,11 @@ const char *pqr_source(const pqr_result *res)
     return res ? res->source : "";
 }
 
+int pqr_known_by(const pqr_result *res)
+{
+    return res ? res->outcome : PQR_OUTCOME_ANSWERED;
+}
+
 size_t pqr_rows(const pqr_result *res)
 {
     return pqi_result_rows(res);

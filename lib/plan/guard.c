@@ -645,6 +645,44 @@ bool pqi_commits_inside(const char *sql)
     return begins(p, "CALL") || begins(p, "DO");
 }
 
+bool pqi_takes_snapshot(const char *sql)
+{
+    static const char *const none[] = {"SET",     "RESET",    "SHOW",   "LOCK", "SAVEPOINT",
+                                       "RELEASE", "ROLLBACK", "NOTIFY", NULL};
+    return !begins_with_one_of(after_openings(sql), none);
+}
+
+/* Outside of all brackets, the next word that is one of these; NULL: none. Moves *p behind it. */
+static const char *next_of(const char **p, const char *const *words)
+{
+    int depth = 0;
+    for (struct token t = next(p); t.kind != END; t = next(p)) {
+        depth += is_char(t, '(') - is_char(t, ')');
+        for (const char *const *w = words; depth == 0 && *w; w++)
+            if (is_word(t, *w))
+                return *w;
+    }
+    return NULL;
+}
+
+bool pqi_returns_rows(const char *sql)
+{
+    static const char *const showing[] = {"SELECT", "VALUES", "TABLE", "SHOW", "EXPLAIN", NULL};
+    static const char *const main_words[] = {"SELECT", "VALUES", "TABLE", "INSERT",
+                                             "UPDATE", "DELETE", "MERGE", NULL};
+    static const char *const changing[] = {"INSERT", "UPDATE", "DELETE", "MERGE", NULL};
+    static const char *const returning[] = {"RETURNING", NULL};
+    const char *p = after_openings(sql);
+    if (begins(p, "WITH")) {
+        const char *word = next_of(&p, main_words);
+        bool changes = word && begins_with_one_of(word, changing);
+        return !changes || next_of(&p, returning) != NULL;
+    }
+    if (begins_with_one_of(p, showing))
+        return true;
+    return begins_with_one_of(p, changing) && next_of(&p, returning) != NULL;
+}
+
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place)
 {
     /* VALUES, TABLE and WITH … SELECT answer SELECT too: almost all do. */

@@ -30,6 +30,14 @@ enum pqi_verdict pqi_guard(const char *sql, enum pqi_place place, char *why, siz
  * what it did before it failed may stay. */
 bool pqi_commits_inside(const char *sql);
 
+/* Does a transaction see from here on what was there when this ran, whatever its isolation level?
+ * Behind one that leaves that open (SET TRANSACTION, LOCK) no query of the router's may run.
+ * Source: PlannedStmtRequiresSnapshot in PostgreSQL's tcop/pquery.c. */
+bool pqi_takes_snapshot(const char *sql);
+
+/* May its answer hold rows: is it a query, or does it have RETURNING? */
+bool pqi_returns_rows(const char *sql);
+
 /* After the fact: may a statement in this place have answered with this command tag ("SELECT 3",
  * PQcmdStatus)? False: it was not what it seemed, and its connection is to be closed. */
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place);

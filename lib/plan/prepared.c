@@ -11,6 +11,7 @@
 
 struct pqi_prepared_one {
     uint32_t name; /* 0: free */
+    bool kept;     /* not among those by use */
     uint64_t hash;
     char *sql;
     uint32_t *types;
@@ -93,8 +94,8 @@ static bool make_buckets(struct pqi_prepared *p)
 static bool grow(struct pqi_prepared *p)
 {
     int cap = p->cap ? p->cap * 2 : 16;
-    if (cap > p->limit)
-        cap = p->limit;
+    if (cap > p->limit + p->nkept + 1)
+        cap = p->limit + p->nkept + 1;
     struct pqi_prepared_one *ones = pqi_mem_resize(p->ones, (size_t)cap, sizeof *ones);
     if (!ones)
         return false;
@@ -107,21 +108,24 @@ static bool grow(struct pqi_prepared *p)
 static void empty(struct pqi_prepared *p, int i)
 {
     unchain(p, i);
-    unlink_use(p, i);
+    if (!p->ones[i].kept)
+        unlink_use(p, i);
+    p->nkept -= p->ones[i].kept;
     pqi_mem_free(p->ones[i].sql);
     pqi_mem_free(p->ones[i].types);
     p->ones[i] = (struct pqi_prepared_one){0};
     p->n--;
 }
 
-/* A free place; NONE: no memory, or no number left. The oldest goes if there is none. */
-static int place(struct pqi_prepared *p, uint32_t *evicted)
+/* A free place; NONE: no memory, or no number left. The oldest goes if there is none, but for one
+ * that is to be kept. */
+static int place(struct pqi_prepared *p, bool kept, uint32_t *evicted)
 {
     if (p->names == UINT32_MAX)
         return NONE;
     if (p->nbuckets == 0 && !make_buckets(p))
         return NONE;
-    if (p->n == p->limit) {
+    if (!kept && p->n - p->nkept == p->limit) {
         int i = p->oldest;
         *evicted = p->ones[i].name;
         empty(p, i);
@@ -151,29 +155,47 @@ static bool fill(struct pqi_prepared_one *one, uint64_t hash, const char *sql,
     return false;
 }
 
-struct pqi_prepared_use pqi_prepared_use(struct pqi_prepared *p, uint64_t hash, const char *sql,
-                                         const uint32_t *types, int ntypes)
+static struct pqi_prepared_use look_up(struct pqi_prepared *p, bool kept, uint64_t hash,
+                                       const char *sql, const uint32_t *types, int ntypes)
 {
     struct pqi_prepared_use use = {0};
     if (p->limit <= 0)
         return use;
     int i = find(p, hash, sql, types, ntypes);
     if (i != NONE) {
-        unlink_use(p, i);
-        make_newest(p, i);
+        if (!p->ones[i].kept) {
+            unlink_use(p, i);
+            make_newest(p, i);
+        }
         use.name = p->ones[i].name;
         return use;
     }
-    i = place(p, &use.evicted);
+    i = place(p, kept, &use.evicted);
     if (i == NONE || !fill(&p->ones[i], hash, sql, types, ntypes))
         return use;
     p->ones[i].name = use.name = ++p->names;
     p->ones[i].chain = *bucket_of(p, hash);
     *bucket_of(p, hash) = i;
-    make_newest(p, i);
+    p->ones[i].kept = kept;
+    if (kept)
+        p->nkept++;
+    else
+        make_newest(p, i);
     p->n++;
     use.parse = true;
     return use;
+}
+
+struct pqi_prepared_use pqi_prepared_use(struct pqi_prepared *p, uint64_t hash, const char *sql,
+                                         const uint32_t *types, int ntypes)
+{
+    return look_up(p, false, hash, sql, types, ntypes);
+}
+
+struct pqi_prepared_use pqi_prepared_keep(struct pqi_prepared *p, uint64_t hash, const char *sql,
+                                          const uint32_t *types, int ntypes)
+{
+    return look_up(p, true, hash, sql, types, ntypes);
 }
 
 void pqi_prepared_forget(struct pqi_prepared *p, uint32_t name)

@@ -15,9 +15,10 @@ struct pqi_prepared_one;
 
 /* All zero with `limit` set is an empty one. */
 struct pqi_prepared {
-    int limit; /* statements at most; 0: none is ever prepared */
+    int limit; /* statements at most, beside those that are kept; 0: none is ever prepared */
     struct pqi_prepared_one *ones;
     int n, cap;
+    int nkept;    /* of them: never evicted, and not counted */
     int *buckets; /* heads of chains, by hash; -1: empty */
     int nbuckets; /* a power of two */
     int newest, oldest;
@@ -34,6 +35,10 @@ struct pqi_prepared_use {
 };
 struct pqi_prepared_use pqi_prepared_use(struct pqi_prepared *p, uint64_t hash, const char *sql,
                                          const uint32_t *types, int ntypes);
+
+/* The router's own ones, a few: they stay, and take no place of the callers'. */
+struct pqi_prepared_use pqi_prepared_keep(struct pqi_prepared *p, uint64_t hash, const char *sql,
+                                          const uint32_t *types, int ntypes);
 
 /* It is not (any more) at the server: its next use parses it anew, under a new number. */
 void pqi_prepared_forget(struct pqi_prepared *p, uint32_t name);

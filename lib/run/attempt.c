@@ -12,7 +12,7 @@
 /* The statement that failed first, or -1. */
 static int failed_statement(struct pqi_call *c)
 {
-    for (int i = 0; i < c->n; i++) {
+    for (int i = 0; i < c->n - c->tail; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i);
         if (a && a->state == PQI_ANSWER_ERROR)
             return i;
@@ -22,7 +22,7 @@ static int failed_statement(struct pqi_call *c)
 
 static bool acknowledged(struct pqi_call *c)
 {
-    for (int i = 0; i < c->n; i++) {
+    for (int i = 0; i < c->n - c->tail; i++) {
         const struct pqi_answer *a = pqi_call_answer(c, i); /* NULL: there was no memory for it */
         if (!(a && a->acknowledged))
             return false;
@@ -99,8 +99,6 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
     struct pqi_failure f = failure_of(c, statement, timed_out);
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
-    if (c->err.code == PQR_E_UNKNOWN)
-        c->session->in_doubt = true; /* it reads where that can be seen */
     bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
     if (c->conn)
         c->conn->tainted |= !fate.keep;
@@ -111,6 +109,10 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
     }
     if (dead || strcmp(f.sqlstate, "25006") == 0)
         pqi_shard_look_again(c->shard);
+    if (c->err.code == PQR_E_UNKNOWN && pqi_call_doubt(c))
+        return;
+    if (c->err.code == PQR_E_UNKNOWN)
+        c->session->in_doubt = true; /* it reads where that can be seen */
     enum pqi_again again = c->effects ? fate.write : fate.read;
     if (again == PQI_RETURN || !pqi_call_may_rerun(c)) {
         pqi_call_end_with_error(c);
@@ -126,11 +128,23 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
     pqi_call_rerun(c, again);
 }
 
+/* What was written is at or before the position told behind it. Where that was not told, the
+ * session reads on the primary until the primary has told a later one. */
+static void tell_of_write(struct pqi_call *c)
+{
+    struct pqi_seen at = {.timeline = c->conn->origin.timeline};
+    const struct pqi_answer *a = c->tail > 0 ? pqi_call_answer(c, c->n - 1) : NULL;
+    if (at.timeline != 0 && pqi_ask_read_position(c->conn, a, &at.lsn))
+        pqi_session_wrote_at(c->session, c->node, &at, c->begun_ns);
+    else
+        pqi_session_wrote_on(c->session, c->node);
+}
+
 /* A read of level any promises nothing to the session, and takes nothing from it. */
 static void tell_session(struct pqi_call *c)
 {
     if (c->write && c->effects)
-        pqi_session_wrote_on(c->session, c->node);
+        tell_of_write(c);
     else if (c->unit && !c->write && c->level != PQR_LEVEL_ANY)
         pqi_session_read_on(c->session, c->node, c->generation);
 }
@@ -179,6 +193,10 @@ void pqi_call_run_done(struct pqi_call *c)
 
 void pqi_call_run_step(struct pqi_call *c, short revents)
 {
+    if (c->doubt) {
+        pqi_call_doubt_step(c, revents);
+        return;
+    }
     pqi_conn_step(c->conn, revents);
     if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
         pqi_call_uncleaned(c);
@@ -196,7 +214,15 @@ void pqi_call_run_step(struct pqi_call *c, short revents)
  * server sees that and stops. */
 void pqi_call_run_late(struct pqi_call *c)
 {
+    if (c->doubt) {
+        pqi_call_doubt_late(c);
+        return;
+    }
     pqi_conn_fail(c->conn, PQI_TROUBLE_TIMEOUT, "no answer before the deadline");
+    if (acknowledged(c)) { /* only what the router asks behind it is missing */
+        pqi_call_run_done(c);
+        return;
+    }
     pqi_count(c->db, deadlines);
     pqi_call_run_failed(c, -1, true);
 }
@@ -207,6 +233,10 @@ void pqi_call_attempt(struct pqi_call *c)
     if (c->n == 0) { /* only the connection is wanted */
         pqi_call_none_happened(c);
         pqi_call_done(c);
+        return;
+    }
+    if (c->doubt) {
+        pqi_call_doubt_attempt(c);
         return;
     }
     if (!pqi_call_may_send(c, "getting a connection"))

@@ -93,6 +93,8 @@ void pqi_call_done(struct pqi_call *c)
         else
             pqi_pool_release(&c->node->pool);
     }
+    if (c->doubt)
+        pqi_call_doubt_ends(c);
     c->state = PQI_CALL_DONE;
 }
 
@@ -161,8 +163,8 @@ bool pqi_call_may_send(struct pqi_call *c, const char *doing)
 
 bool pqi_call_may_rerun(const struct pqi_call *c)
 {
-    return c->unit && c->attempts < PQI_ATTEMPTS_MAX && !pqi_call_aborted(c) &&
-           pqi_now_ns() < c->until_ns;
+    bool may = c->doubt || (c->unit && c->attempts < PQI_ATTEMPTS_MAX);
+    return may && !pqi_call_aborted(c) && pqi_now_ns() < c->until_ns;
 }
 
 void pqi_call_rerun(struct pqi_call *c, enum pqi_again how)
@@ -171,7 +173,7 @@ void pqi_call_rerun(struct pqi_call *c, enum pqi_again how)
     c->state = PQI_CALL_PLACE;
     if (how == PQI_ELSEWHERE)
         return;
-    int64_t most = PQI_PAUSE_MS * PQI_MS << c->attempts;
+    int64_t most = PQI_PAUSE_MS * PQI_MS << (c->attempts < 6 ? c->attempts : 6);
     c->pause_until_ns = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
     c->state = PQI_CALL_PAUSE;
 }
@@ -211,6 +213,8 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
 /* The shard is decided anew each time: the map may have changed while the call waited. */
 static bool find_shard(struct pqi_call *c)
 {
+    if (c->doubt)
+        return true; /* where it ran */
     struct pqi_shard *s = pqi_session_shard(c->session, &c->map_version, &c->err);
     if (s != c->shard)
         stop_hoping(c);
@@ -430,6 +434,7 @@ void pqi_call_end(struct pqi_call *c)
     if (c->conn && !(c->keep && c->err.code == PQR_OK))
         pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
+    pqi_answer_clear(&c->kept);
     if (c->rider.job.answers)
         pqi_job_reset(&c->rider.job);
     if (c->rider.job.answers != c->few)

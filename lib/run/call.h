@@ -8,6 +8,7 @@
 #include "shard.h"
 
 struct pqr_session;
+struct pqi_doubt;
 
 struct pqi_call {
     /* Set before pqi_call_run, by pqi_call_init and the caller: */
@@ -20,6 +21,8 @@ struct pqi_call {
     const struct pqi_stmt *stmts;
     int n;
     int first, count;        /* which of them are the caller's */
+    int tail;                /* so many at the end are the router's, and change no outcome */
+    bool tells_id;           /* stmts[0] asks for the transaction's id */
     bool lends;              /* the connection leaves our hands: its session is cleaned first */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
     bool looks;              /* only whether a node can serve it: takes no connection */
@@ -33,8 +36,11 @@ struct pqi_call {
     /* The outcome: */
     pqr_error err;
     struct pqi_node *node;
-    struct pqi_conn *conn; /* a connection of its own, until pqi_call_end */
-    bool rode;             /* its answers came by a lane */
+    struct pqi_conn *conn;  /* a connection of its own, until pqi_call_end */
+    uint64_t id;            /* of its transaction; 0: not told */
+    bool rode;              /* its answers came by a lane */
+    bool resolved;          /* its answer was lost, and it is known to be committed: … */
+    struct pqi_answer kept; /* … this came before, if anything did */
 
     /*            ┌─────────────────────────────────────────┐ rerun
      *            ▼                                         │
@@ -59,6 +65,7 @@ struct pqi_call {
     int64_t map_version;
     int64_t begun_ns, queue_until_ns, hope_until_ns, pause_until_ns;
     int attempts;
+    struct pqi_doubt *doubt; /* its answer was lost: it is finding out what became of it */
     bool tried[PQI_NODES_MAX];
     struct pqi_waiter waiter;
     struct pqi_ticket ticket;

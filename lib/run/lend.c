@@ -77,7 +77,7 @@ void pqi_lend_back(struct pqr_session *s, struct pg_conn *pg)
         pqi_list_remove(l);
         s->write_loans -= loan->write;
         if (loan->write)
-            s->unsure_ns = PQI_FOREVER;
+            pqi_session_goes_on(s);
         /* What it wrote may still be under way. */
         s->in_doubt |= loan->write && pqi_conn_block(loan->conn) == PQI_BLOCK_OPEN;
         if (!loan->write)

@@ -67,6 +67,16 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
     return PQR_OK;
 }
 
+int pqi_op_no_result(struct pqi_op *op, pqr_error *err)
+{
+    bool effects = op->call.effects;
+    pqi_err(err, PQR_E_NOMEM,
+            effects ? "the write is done; no memory for its result" : "no memory for a result");
+    if (err && effects)
+        err->retry = PQR_RETRY_NEVER;
+    return PQR_E_NOMEM;
+}
+
 /* USAGE when its command tag shows that the statement was not what its place allows: then the
  * connection is not used again either. */
 int pqi_op_result(struct pqi_op *op, int i, pqr_result **out, pqr_error *err)
@@ -84,13 +94,7 @@ int pqi_op_result(struct pqi_op *op, int i, pqr_result **out, pqr_error *err)
     if (!out)
         return PQR_OK;
     *out = pqi_result_new(pqi_call_take(c, i), c->node->target->name);
-    if (*out)
-        return PQR_OK;
-    pqi_err(err, PQR_E_NOMEM,
-            c->effects ? "the write is done; no memory for its result" : "no memory for a result");
-    if (err && c->effects)
-        err->retry = PQR_RETRY_NEVER;
-    return PQR_E_NOMEM;
+    return *out ? PQR_OK : pqi_op_no_result(op, err);
 }
 
 void pqi_op_free(struct pqi_op *op)

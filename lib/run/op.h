@@ -38,6 +38,9 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
 /* Takes the result of stmts[i]. */
 int pqi_op_result(struct pqi_op *op, int i, pqr_result **out, pqr_error *err);
 
+/* There is no memory for a result. */
+int pqi_op_no_result(struct pqi_op *op, pqr_error *err);
+
 /* Gives back and frees all but the op itself. */
 void pqi_op_free(struct pqi_op *op);
 

@@ -88,6 +88,25 @@ void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node)
         s->unsure_ns = pqi_now_ns();
 }
 
+void pqi_session_wrote_at(struct pqr_session *s, const struct pqi_node *node,
+                          const struct pqi_seen *at, int64_t asked_ns)
+{
+    if (node->shard != s->shard)
+        return;
+    pqi_seen_raise(&s->seen, at->timeline, at->lsn);
+    int64_t shown_ns = s->unsure_ns == PQI_FOREVER ? s->shown_ns : s->unsure_ns;
+    if (shown_ns <= asked_ns) /* then it covers that, too */
+        s->unsure_ns = 0;
+    else
+        s->unsure_ns = pqi_now_ns();
+}
+
+void pqi_session_goes_on(struct pqr_session *s)
+{
+    s->unsure_ns = PQI_FOREVER;
+    s->shown_ns = pqi_now_ns();
+}
+
 bool pqi_session_sure(struct pqr_session *s, struct pqi_shard *shard)
 {
     struct pqi_seen covered;

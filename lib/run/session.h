@@ -21,10 +21,11 @@ struct pqr_session {
      * has not. PQI_FOREVER: a write is not over. Otherwise the moment by which all of
      * it was there: a position that the primary told after that covers it. */
     int64_t unsure_ns;
-    bool in_doubt;   /* a write may still happen, nobody knows when: reads stay on the primary */
-    int write_loans; /* lent connections that may write at any moment: as if unsure meanwhile */
-    int stay;        /* the node that it read from last; -1: none */
-    int64_t read_ns; /* when; 0: it has not read */
+    int64_t shown_ns; /* PQI_FOREVER: when that which is not over was last heard of */
+    bool in_doubt;    /* a write may still happen, nobody knows when: reads stay on the primary */
+    int write_loans;  /* lent connections that may write at any moment: as if unsure meanwhile */
+    int stay;         /* the node that it read from last; -1: none */
+    int64_t read_ns;  /* when; 0: it has not read */
     uint64_t stay_generation; /* that node's, then */
 
     int calls;    /* submitted ones in flight */
@@ -50,8 +51,16 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
 void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
                              const struct pqi_conn *conn);
 
+/* What it has open may write, and has just shown something. */
+void pqi_session_goes_on(struct pqr_session *s);
+
 /* It has written on `node`, or seen there what it did in a transaction. */
 void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node);
+
+/* The same, and all that it did there is at or before this position, which it asked for after
+ * `asked_ns`. */
+void pqi_session_wrote_at(struct pqr_session *s, const struct pqi_node *node,
+                          const struct pqi_seen *at, int64_t asked_ns);
 
 /* May it read from replicas? Only those at or past `seen`, which rises here to what covers its
  * writes, once the primary has told that. */

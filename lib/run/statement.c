@@ -64,31 +64,80 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
 
 /* ---- Writes --------------------------------------------------------------------------------- */
 
+/* Fills [id][the caller's] · [position]: the second segment tells where what the first one wrote
+ * is. Both are one flight, so it costs no time; and if the connection is lost with the answer, the id,
+ * which left the server before, tells what to ask for. */
+static void build_write(struct pqi_op *op)
+{
+    struct pqi_call *c = &op->call;
+    struct pqi_stmt *write = &op->stmts[c->first];
+    write->sync = true;
+    if (c->tells_id) {
+        op->stmts[0] = pqi_ask_id();
+        op->stmts[0].joins = true;
+    }
+    write->joins = true;
+    op->stmts[c->first + 1] = pqi_ask_position();
+    c->tail = 1;
+}
+
+/* One that commits by itself, in parts or early, has nothing around it. */
+static void build_alone(struct pqi_op *op, const pqr_query *q)
+{
+    struct pqi_stmt *write = &op->stmts[0];
+    write->sync = write->alone = write->leaves = true;
+    write->prepare = !q->alone;
+    op->call.partial = true;
+}
+
 int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q,
                     const struct pqi_how *how, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     int code = PQR_OK;
-    if (!pqi_op_init(op, s, q->deadline_ms, 1, q->name, how))
+    bool alone = q->alone != 0 || pqi_commits_inside(q->sql);
+    if (!pqi_op_init(op, s, q->deadline_ms, 3, q->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a write");
+    c->tells_id = !alone && !q->no_id;
+    c->first = c->tells_id ? 1 : 0;
+    c->count = 1;
     if (code == PQR_OK)
-        code = pqi_op_bind(op, 0, q, q->alone ? PQI_IN_ALONE : PQI_IN_WRITE, err);
+        code = pqi_op_bind(op, c->first, q, q->alone ? PQI_IN_ALONE : PQI_IN_WRITE, err);
     if (code != PQR_OK) {
         pqi_op_free(op);
         return code;
     }
-    op->stmts[0].sync = true;
-    op->stmts[0].prepare = !q->alone;
-    op->stmts[0].alone = q->alone != 0 || pqi_commits_inside(q->sql);
-    op->stmts[0].joins = !op->stmts[0].alone;
-    op->stmts[0].leaves = op->stmts[0].alone;
+    if (alone)
+        build_alone(op, q);
+    else
+        build_write(op);
     c->write = c->effects = true;
-    c->partial = op->stmts[0].alone;
-    c->count = c->n = 1;
+    c->n = c->first + 1 + c->tail;
     return PQR_OK;
 }
 
 /* ---- Ending --------------------------------------------------------------------------------- */
+
+/* It is committed, and its answer was lost, or came and was not acknowledged. */
+static int resolved(struct pqi_op *op, pqr_result **res, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    const char *source = c->node->target->name;
+    if (!res)
+        return PQR_OK;
+    if (c->kept.pg) {
+        *res = pqi_result_new(c->kept.pg, source);
+        c->kept.pg = NULL;
+    } else if (pqi_returns_rows(op->stmts[c->first].sql)) {
+        return pqi_err(err, PQR_E_ROWS_LOST,
+                       "%s: the write is done, but the rows that it returned were lost with the "
+                       "connection: read what you need of it",
+                       source);
+    } else {
+        *res = pqi_result_known_by(PQR_OUTCOME_RESOLVED, -1, source);
+    }
+    return *res ? PQR_OK : pqi_op_no_result(op, err);
+}
 
 int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
 {
@@ -96,6 +145,10 @@ int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     int code = c->err.code, taken = 0;
     if (err && code != PQR_OK)
         *err = c->err;
+    if (c->resolved) {
+        code = resolved(op, res, err);
+        taken = code == PQR_OK ? c->count : 0;
+    }
     for (; code == PQR_OK && taken < c->count; taken += code == PQR_OK)
         code = pqi_op_result(op, c->first + taken, res ? &res[taken] : NULL, err);
     if (code != PQR_OK && c->err.code == PQR_OK && c->count > 1 && err)

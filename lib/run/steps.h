@@ -59,4 +59,16 @@ void pqi_call_run_late(struct pqi_call *c);
 void pqi_call_run_done(struct pqi_call *c);
 void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out);
 
+/* ---- settle.c --------------------------------------------------------------------------------- */
+
+/* Its answer was lost, and `err` says so: begins to find out what became of it. false: there is
+ * nothing to go by, or no time. */
+bool pqi_call_doubt(struct pqi_call *c);
+/* It has a connection to ask on; the answer; none came in time. */
+void pqi_call_doubt_attempt(struct pqi_call *c);
+void pqi_call_doubt_step(struct pqi_call *c, short revents);
+void pqi_call_doubt_late(struct pqi_call *c);
+/* The call ends, and nothing has settled it: `err` tells of that. */
+void pqi_call_doubt_ends(struct pqi_call *c);
+
 #endif

@@ -144,7 +144,7 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
                               .until_ns = PQI_FOREVER};
         pqi_list_append(&s->txs, &tx->of_session);
         if (c->write)
-            s->unsure_ns = PQI_FOREVER; /* what it sees and does is on the primary */
+            pqi_session_goes_on(s); /* what it sees and does is on the primary */
         pthread_mutex_lock(&s->db->gate_lock);
         pqi_list_append(&s->db->open_txs, &tx->of_db);
         pthread_mutex_unlock(&s->db->gate_lock);
@@ -216,7 +216,7 @@ static int is_busy(const struct pqr_tx *tx, pqr_error *err)
 static void bind_session(struct pqr_tx *tx, const struct pqi_conn *conn)
 {
     if (!tx->read_only)
-        tx->session->unsure_ns = PQI_FOREVER;
+        pqi_session_goes_on(tx->session);
     else if (tx->level != PQR_LEVEL_ANY)
         pqi_session_read_beside(tx->session, tx->node, conn);
 }
@@ -229,6 +229,18 @@ static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
     if (c->err.code == PQR_E_UNKNOWN)
         c->err.code = PQR_E_LOST;
     c->err.retry = PQR_RETRY_SAFE;
+}
+
+/* Once the transaction has written, it has an id: known before COMMIT is sent, it tells what became
+ * of that. Returns how many statements there are now. */
+static int add_question(struct pqi_op *op, const pqr_query *q)
+{
+    const struct pqr_tx *tx = op->tx;
+    bool asks = !tx->read_only && tx->id == 0 && !q->no_id && pqi_takes_snapshot(q->sql);
+    if (asks)
+        op->stmts[1] = pqi_ask_id_so_far();
+    op->stmts[asks].sync = true;
+    return 1 + asks;
 }
 
 int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
@@ -247,10 +259,9 @@ int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
         pqi_op_free(op);
         return code;
     }
-    op->stmts[0].sync = true;
     op->stmts[0].leaves = true;
     op->call.count = 1;
-    send_here(op, 1, "about to run a statement of its transaction");
+    send_here(op, add_question(op, q), "about to run a statement of its transaction");
     return PQR_OK;
 }
 
@@ -262,6 +273,8 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     tx->busy = false;
     bind_session(tx, conn);
     tx->stale |= conn->own.stale;
+    if (c->n > 1)
+        pqi_ask_read_id(pqi_call_answer(c, 1), &tx->id);
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, c);
         pqi_conn_back(tx->node, take_conn(tx));
@@ -335,15 +348,18 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     c->effects = c->early = true; /* a read-only one sends notifications */
     c->level = (enum pqr_level)tx->level;
     c->keep = false;
+    c->id = tx->id;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
-    send_here(op, 1, "about to COMMIT");
+    op->stmts[1] = pqi_ask_position();
+    c->tail = c->write ? 1 : 0;
+    send_here(op, 1 + c->tail, "about to COMMIT");
     return PQR_OK;
 }
 
 int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
-    if (c->err.code == PQR_OK)
+    if (c->err.code == PQR_OK && !c->resolved)
         check_commit_tag(c, op->tx);
     else if (committed(c))
         pqi_err_none(&c->err);

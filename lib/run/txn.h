@@ -20,6 +20,7 @@ struct pqr_tx {
     struct pqr_call *call; /* that call, if it was submitted to a loop */
     bool ending;           /* it was rolled back meanwhile: to be dropped when that call ends */
     struct pqi_work *work; /* whose run it is; NULL: nobody's */
+    uint64_t id;           /* 0: it has none yet, or that is not known */
     bool lost;             /* the connection went away: nothing of it happened */
     bool stale;            /* a prepared statement was gone, or fitted its tables no more */
     char sqlstate[8];      /* of its first failure; "": none */

@@ -46,9 +46,45 @@ static const char map_sql[] = "select s.map_version, s.map, coalesce((select pg_
 const char pqi_ask_read_only_sql[] =
     "select pg_catalog.set_config('transaction_read_only', 'on', true)";
 
+/* Ids count only where a crash can be told (TELLS_VERSION): from then on the servers know these
+ * functions, too. https://www.postgresql.org/docs/15/functions-info.html */
+#define TELLS_VERSION 140000
+static const char id_sql[] = "select pg_catalog.pg_current_xact_id()";
+static const char id_so_far_sql[] = "select pg_catalog.pg_current_xact_id_if_assigned()";
+static const char position_sql[] = "select pg_catalog.pg_current_wal_insert_lsn()";
+
+/* The router's own: prepared once on each connection. */
+static struct pqi_stmt own(const char *sql)
+{
+    return (struct pqi_stmt){
+        .sql = sql, .own = true, .prepare = true, .hash = pqi_prepared_hash(sql, NULL, 0)};
+}
+
+struct pqi_stmt pqi_ask_id(void)
+{
+    struct pqi_stmt s = own(id_sql);
+    s.flush = true;
+    s.since = TELLS_VERSION;
+    return s;
+}
+
+struct pqi_stmt pqi_ask_id_so_far(void)
+{
+    struct pqi_stmt s = own(id_so_far_sql);
+    s.since = TELLS_VERSION;
+    return s;
+}
+
+struct pqi_stmt pqi_ask_position(void)
+{
+    struct pqi_stmt s = own(position_sql);
+    s.sync = true;
+    return s;
+}
+
 static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
 {
-    bool tells = pqi_conn_server_version(c) >= 140000;
+    bool tells = pqi_conn_server_version(c) >= TELLS_VERSION;
     return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = true};
 }
 
@@ -172,6 +208,14 @@ static const char *error_text(const struct pqi_answer *a)
     return message ? message : "no usable answer";
 }
 
+static void keep(struct pqi_conn *c, const struct pqi_sighting *s)
+{
+    c->segment_bytes = s->segment_bytes;
+    c->origin = (struct pqi_origin){0};
+    if (s->role == PQR_ROLE_PRIMARY)
+        c->origin = (struct pqi_origin){s->system_id, s->timeline, s->incarnation_us};
+}
+
 bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size)
 {
     memset(out, 0, sizeof *out);
@@ -183,8 +227,53 @@ bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_
     else if (!read_stamp(stamp, &out->stamp))
         snprintf(why, why_size, "its stamp cannot be read: %s", error_text(stamp));
     else
-        return true;
+        return keep(c, out), true;
     return false;
+}
+
+static const char *told(const struct pqi_answer *a)
+{
+    bool is = a && a->state == PQI_ANSWER_OK && PQntuples(a->pg) == 1 && PQnfields(a->pg) == 1;
+    return is ? text(a->pg, 0) : "";
+}
+
+bool pqi_ask_read_id(const struct pqi_answer *a, uint64_t *id)
+{
+    *id = strtoull(told(a), NULL, 10);
+    return *id != 0;
+}
+
+void pqi_ask_fate(struct pqi_stmt *out, char *sql, size_t size, uint64_t id)
+{
+    snprintf(sql, size, "select pg_catalog.pg_xact_status('%" PRIu64 "'::pg_catalog.xid8)", id);
+    *out = (struct pqi_stmt){.sql = sql, .sync = true};
+}
+
+enum pqi_xact pqi_ask_read_fate(const struct pqi_answer *a)
+{
+    static const struct {
+        const char *text;
+        enum pqi_xact xact;
+    } texts[] = {{"in progress", PQI_XACT_IN_PROGRESS},
+                 {"committed", PQI_XACT_COMMITTED},
+                 {"aborted", PQI_XACT_ABORTED},
+                 {"", PQI_XACT_FORGOTTEN}};
+    if (a->state == PQI_ANSWER_ERROR)
+        return strcmp(pqi_answer_sqlstate(a), "22023") == 0 ? PQI_XACT_FUTURE : PQI_XACT_UNTOLD;
+    if (a->state != PQI_ANSWER_OK || PQntuples(a->pg) != 1 || PQnfields(a->pg) != 1)
+        return PQI_XACT_UNTOLD;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (strcmp(text(a->pg, 0), texts[i].text) == 0)
+            return texts[i].xact;
+    return PQI_XACT_UNTOLD;
+}
+
+bool pqi_ask_read_position(const struct pqi_conn *c, const struct pqi_answer *a, uint64_t *lsn)
+{
+    if (!pqi_lsn_parse(told(a), lsn))
+        return false;
+    *lsn = pqi_lsn_floor(*lsn, c->segment_bytes);
+    return true;
 }
 
 bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size)

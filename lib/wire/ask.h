@@ -38,8 +38,25 @@ bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size);
 void pqi_ask_look(struct pqi_conn *c);
 const char *pqi_ask_looked(const struct pqi_conn *c);
 
-/* Reads the answers to either (the connection is IDLE). false: `why` tells what was wrong. */
+/* Reads the answers to either (the connection is IDLE), and keeps with the connection what holds for
+ * its whole life. false: `why` tells what was wrong. */
 bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size);
+
+/* What stands around a write. The id of its transaction, told before it runs: where the connection is
+ * lost, the server can be asked what became of it. */
+struct pqi_stmt pqi_ask_id(void);
+/* The same inside a transaction block, behind a statement of it: it has one once it has written. */
+struct pqi_stmt pqi_ask_id_so_far(void);
+/* false: it was not told, or it has none. */
+bool pqi_ask_read_id(const struct pqi_answer *a, uint64_t *id);
+
+/* Asks what became of it. `sql` gets the text, which must live as long as the statement. */
+void pqi_ask_fate(struct pqi_stmt *out, char *sql, size_t size, uint64_t id);
+enum pqi_xact pqi_ask_read_fate(const struct pqi_answer *a);
+
+/* Behind a commit: a position at or past it. false: it was not told. */
+struct pqi_stmt pqi_ask_position(void);
+bool pqi_ask_read_position(const struct pqi_conn *c, const struct pqi_answer *a, uint64_t *lsn);
 
 /* Asks for the shard map with its pins, as of one moment. */
 void pqi_ask_map(struct pqi_conn *c);

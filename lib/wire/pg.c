@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -361,8 +363,8 @@ static bool prepare(struct pqi_conn *c, const struct pqi_stmt *s, const struct p
                     int index, uint32_t *name)
 {
     const struct pqi_params *p = s->params;
-    struct pqi_prepared_use use = pqi_prepared_use(&c->prepared, s->hash, s->sql,
-                                                   p ? p->types : NULL, p ? p->n : 0);
+    struct pqi_prepared_use use = (s->own ? pqi_prepared_keep : pqi_prepared_use)(
+        &c->prepared, s->hash, s->sql, p ? p->types : NULL, p ? p->n : 0);
     char text[16];
     *name = use.name;
     if (use.evicted && !close_prepared(c, use.evicted))
@@ -389,7 +391,7 @@ static const char stop_listening_sql[] = "unlisten *";
 
 static bool clean(struct pqi_conn *c, const char *sql)
 {
-    const struct pqi_stmt s = {.sql = sql, .hash = pqi_prepared_hash(sql, NULL, 0)};
+    const struct pqi_stmt s = {.sql = sql, .own = true, .hash = pqi_prepared_hash(sql, NULL, 0)};
     uint32_t name;
     char text[16];
     if (!prepare(c, &s, NULL, 0, &name))
@@ -441,14 +443,38 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
                               .name = name,
                               .call = job,
                               .id = job->id});
-    return true;
+    return !s->flush || PQsendFlushRequest(c->pg) == 1;
 }
+
+/* libpq 15 sends at each Sync, one packet each: the server would begin before it has the rest. */
+#ifdef LIBPQ_HAS_SEND_PIPELINE_SYNC
+static bool put_sync(struct pqi_conn *c)
+{
+    return PQsendPipelineSync(c->pg) == 1;
+}
+
+static void hold_packets(struct pqi_conn *c, int on)
+{
+    (void)c;
+    (void)on;
+}
+#else
+static bool put_sync(struct pqi_conn *c)
+{
+    return PQpipelineSync(c->pg) == 1;
+}
+
+static void hold_packets(struct pqi_conn *c, int on)
+{
+    setsockopt(PQsocket(c->pg), IPPROTO_TCP, TCP_CORK, &on, sizeof on); /* else it is no TCP */
+}
+#endif
 
 static bool send_sync(struct pqi_conn *c, struct pqi_mark mark)
 {
     if (mark.call)
         ((struct pqi_job *)mark.call)->given = true;
-    if (PQpipelineSync(c->pg) != 1)
+    if (!put_sync(c))
         return false;
     push(c, mark);
     return true;
@@ -498,6 +524,37 @@ static void forget_answers(struct pqi_conn *c)
     c->n = 0;
 }
 
+static int segments(const struct pqi_stmt *stmts, int n)
+{
+    int syncs = 0;
+    for (int i = 0; i < n; i++)
+        syncs += stmts[i].sync;
+    return syncs;
+}
+
+static bool send_job(struct pqi_conn *c)
+{
+    struct pqi_job *job = &c->own;
+    const struct pqi_stmt *stmts = job->stmts;
+    bool joins = job->n > 0 && stmts[0].joins;
+    bool sent = !joins || clean(c, drop_objects_sql);
+    for (int i = 0; i < job->n && sent; i++) {
+        if (PQserverVersion(c->pg) >= stmts[i].since)
+            sent = send_statement(c, job, i);
+        if (sent && joins && stmts[i].sync) {
+            sent = clean_behind(c);
+            joins = false;
+        }
+        if (sent && stmts[i].sync)
+            sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
+                                                  .last = i == job->n - 1,
+                                                  .index = i,
+                                                  .call = job,
+                                                  .id = job->id});
+    }
+    return sent;
+}
+
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 {
     forget_answers(c);
@@ -511,23 +568,15 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     c->own = (struct pqi_job){.stmts = stmts, .n = n, .answers = c->answers};
     c->moved_ns = pqi_now_ns();
     begin_job(c, &c->own);
-    bool joins = n > 0 && stmts[0].joins;
-    bool sent = !joins || clean(c, drop_objects_sql);
-    for (int i = 0; i < n && sent; i++) {
-        sent = send_statement(c, &c->own, i);
-        if (sent && joins && i == n - 1)
-            sent = clean_behind(c);
-        if (sent && stmts[i].sync)
-            sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
-                                                  .last = i == n - 1,
-                                                  .index = i,
-                                                  .call = &c->own,
-                                                  .id = c->own.id});
-    }
-    if (sent)
+    bool several = segments(stmts, n) > 1;
+    if (several)
+        hold_packets(c, 1);
+    if (send_job(c))
         flush(c);
     else
         lost(c);
+    if (several && c->state != PQI_DEAD)
+        hold_packets(c, 0);
 }
 
 void pqi_conn_clear(struct pqi_conn *c)
@@ -866,6 +915,12 @@ struct pg_result *pqi_conn_take(struct pqi_conn *c, int i)
     PGresult *res = c->answers[i].pg;
     c->answers[i].pg = NULL;
     return res;
+}
+
+void pqi_answer_clear(struct pqi_answer *a)
+{
+    PQclear(a->pg);
+    *a = (struct pqi_answer){0};
 }
 
 const char *pqi_answer_sqlstate(const struct pqi_answer *a)

@@ -9,6 +9,7 @@
 #include "../plan/lane.h"
 #include "../plan/param.h"
 #include "../plan/prepared.h"
+#include "../plan/settle.h"
 #include "dial.h"
 #include "resolve.h"
 
@@ -33,7 +34,10 @@ struct pqi_stmt {
     uint64_t hash;             /* pqi_prepared_hash, if `prepare` */
     bool taints;               /* may change the session: the connection is not pooled again */
     bool leaves;               /* may leave temporary objects and channels in the session */
-    bool joins; /* the only segment of a send: what cleans the session stands there too */
+    bool joins; /* the first segment of a send: what cleans the session stands there too */
+    bool own;   /* the router's: its prepared statement takes no place of the callers' */
+    bool flush; /* its answer, and those before, leave the server before the next one runs */
+    int since;  /* servers before this version do not know it: left out there, and unanswered */
 };
 
 /* What came back for a statement. */
@@ -92,6 +96,9 @@ struct pqi_conn {
     int64_t born_ns, idle_since_ns;
     uint64_t generation;
     bool ready; /* its handshake is done */
+    struct pqi_origin
+        origin; /* of the ids of its transactions; all zero: no primary, or not asked */
+    uint64_t segment_bytes;
 
     /* Read by the owner: */
     enum pqi_conn_state state;
@@ -151,7 +158,8 @@ void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *t
 /* Has the server ended it, or said anything while it was IDLE? Then it must not be used. */
 bool pqi_conn_stale(const struct pqi_conn *c);
 
-/* IDLE → BUSY: gives the statements to libpq; the last one must end its segment. The answers are
+/* IDLE → BUSY: gives the statements to libpq, which go out at once; the last one must end its
+ * segment. The answers are
  * in when the state is IDLE again; DEAD: those that came before the loss.
  * Those that `join` meet no temporary object in the session and leave none, nor a channel: what
  * cleans it stands around them. */
@@ -176,6 +184,9 @@ void pqi_job_reset(struct pqi_job *job);
 
 /* Takes an answer's result out (PQclear is the caller's now). */
 struct pg_result *pqi_conn_take(struct pqi_conn *c, int i);
+
+/* Frees what it holds. */
+void pqi_answer_clear(struct pqi_answer *a);
 
 /* What a failed answer says. */
 const char *pqi_answer_sqlstate(const struct pqi_answer *a);

@@ -22,6 +22,17 @@ pqr_result *pqi_result_new(PGresult *pg, const char *source)
     return res;
 }
 
+pqr_result *pqi_result_known_by(int outcome, int64_t affected, const char *source)
+{
+    PGresult *pg = PQmakeEmptyPGresult(NULL, PGRES_COMMAND_OK);
+    pqr_result *res = pg ? pqi_result_new(pg, source) : NULL;
+    if (res) {
+        res->outcome = outcome;
+        res->affected = affected;
+    }
+    return res;
+}
+
 pqr_result *pqi_result_ref(pqr_result *res)
 {
     if (res)
@@ -48,6 +59,8 @@ int64_t pqi_result_affected(const pqr_result *res)
 {
     static const char *const changing[] = {"INSERT ", "UPDATE ", "DELETE ", "MERGE "};
     const char *tag = pqi_result_tag(res);
+    if (res && res->outcome != PQR_OUTCOME_ANSWERED)
+        return res->affected;
     for (size_t i = 0; i < sizeof changing / sizeof *changing; i++) {
         if (strncmp(tag, changing[i], strlen(changing[i])) != 0)
             continue;

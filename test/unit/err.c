@@ -46,6 +46,7 @@ static const struct {
     CODE(MAP, NEVER),
     CODE(BUG, UNKNOWN),
     CODE(CANCELLED, SAFE),
+    CODE(ROWS_LOST, NEVER),
 #undef CODE
 };
 

@@ -501,6 +501,79 @@ static void command_tags_are_judged_by_their_place(void **state)
     }
 }
 
+static void a_query_of_the_routers_runs_only_behind_one_that_has_taken_a_snapshot(void **state)
+{
+    (void)state;
+    static const char *const takes[] = {"select 1",
+                                        " /* a */ insert into t values (1)",
+                                        "update t set a = 1",
+                                        "delete from t",
+                                        "merge into t using u on true when matched then delete",
+                                        "(select 1)",
+                                        "with a as (select 1) select * from a",
+                                        "values (1)",
+                                        "table t",
+                                        "create table t(a int)",
+                                        "truncate t",
+                                        "explain select 1",
+                                        "settle",
+                                        "\"set\""};
+    static const char *const does_not[] = {"set transaction isolation level serializable",
+                                           "SET local lock_timeout = 1",
+                                           "-- one\nset constraints all deferred",
+                                           "reset all",
+                                           "show all",
+                                           "lock table t",
+                                           "savepoint a",
+                                           "release a",
+                                           "rollback to savepoint a",
+                                           "notify a"};
+    for (size_t i = 0; i < COUNT(takes); i++)
+        if (!pqi_takes_snapshot(takes[i]))
+            fail_msg("%s takes one", takes[i]);
+    for (size_t i = 0; i < COUNT(does_not); i++)
+        if (pqi_takes_snapshot(does_not[i]))
+            fail_msg("%s takes none", does_not[i]);
+}
+
+static void rows_come_from_queries_and_from_what_is_returning(void **state)
+{
+    (void)state;
+    static const char *const rows[] = {
+        "select 1",
+        "(select 1)",
+        "values (1)",
+        "table t",
+        "explain insert into t values (1)",
+        "insert into t values (1) returning id",
+        "INSERT INTO t SELECT f(1) /* returning */ RETURNING id",
+        "update t set a = (select 1) returning *",
+        "delete from t where a in (1) returning a",
+        "with a as (select 1) select * from a",
+        "with a as (delete from t returning id) select * from a",
+        "with a as (select 1) insert into t select * from a returning id",
+        "with recursive a(n) as (values (1)) update t set b = 1 returning b"};
+    static const char *const none[] = {
+        "insert into t values ('returning')",
+        "insert into t(\"returning\") values (1)",
+        "insert into t values (1) -- returning id",
+        "insert into t select * from (select 1) s(returning_it)",
+        "update t set a = (select 1)",
+        "delete from t",
+        "with a as (delete from t returning id) insert into u select * from a",
+        "with a as (select 1) delete from t",
+        "create table t(a int)",
+        "truncate t",
+        "lock table t",
+        ""};
+    for (size_t i = 0; i < COUNT(rows); i++)
+        if (!pqi_returns_rows(rows[i]))
+            fail_msg("%s returns rows", rows[i]);
+    for (size_t i = 0; i < COUNT(none); i++)
+        if (pqi_returns_rows(none[i]))
+            fail_msg("%s returns none", none[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -515,6 +588,8 @@ int main(void)
         cmocka_unit_test(the_reason_names_the_word_and_the_way_out),
         cmocka_unit_test(the_reason_is_cut_to_fit),
         cmocka_unit_test(command_tags_are_judged_by_their_place),
+        cmocka_unit_test(a_query_of_the_routers_runs_only_behind_one_that_has_taken_a_snapshot),
+        cmocka_unit_test(rows_come_from_queries_and_from_what_is_returning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -491,6 +491,79 @@ static void many_statements_of_one_hash_are_told_apart(void **state)
     both_hold_the_same(1);
 }
 
+/* ---- The router's own ------------------------------------------------------------------------ */
+
+static struct pqi_prepared_use keep(const char *sql)
+{
+    return pqi_prepared_keep(&p, pqi_prepared_hash(sql, NULL, 0), sql, NULL, 0);
+}
+
+static void what_is_kept_takes_no_place_of_the_others_and_stays(void **state)
+{
+    (void)state;
+    p.limit = 1;
+    is_new(keep("x"), 1, 0);
+    is_new(keep("y"), 2, 0);
+    is_new(use("a"), 3, 0);
+    is_known(keep("x"), 1);
+    is_known(use("a"), 3);
+    is_new(keep("z"), 4, 0);
+    is_known(use("a"), 3);
+    is_new(use("b"), 5, 3);
+    is_new(use("a"), 6, 5);
+    is_known(keep("x"), 1);
+    is_known(keep("y"), 2);
+    is_known(keep("z"), 4);
+}
+
+static void what_is_kept_can_be_forgotten_and_is_kept_anew(void **state)
+{
+    (void)state;
+    p.limit = 1;
+    is_new(keep("x"), 1, 0);
+    is_new(use("a"), 2, 0);
+    pqi_prepared_forget(&p, 1);
+    is_new(keep("x"), 3, 0);
+    is_known(use("a"), 2);
+    is_new(use("b"), 4, 2);
+    is_known(keep("x"), 3);
+}
+
+static void where_none_is_allowed_none_is_kept(void **state)
+{
+    (void)state;
+    p.limit = 0;
+    is_not_prepared(keep("x"), 0);
+}
+
+static void a_callers_own_use_of_a_kept_text_changes_nothing(void **state)
+{
+    (void)state;
+    p.limit = 1;
+    is_new(keep("x"), 1, 0);
+    is_known(use("x"), 1);
+    is_new(use("a"), 2, 0);
+    is_new(use("b"), 3, 2);
+    is_known(use("x"), 1);
+    is_known(keep("x"), 1);
+}
+
+static void with_many_kept_ones_all_places_are_to_be_had(void **state)
+{
+    (void)state;
+    char sql[20];
+    p.limit = 20;
+    for (int i = 0; i < 40; i++) {
+        snprintf(sql, sizeof sql, "%s %d", i % 2 ? "keep" : "use", i);
+        is_new(i % 2 ? keep(sql) : use(sql), (uint32_t)i + 1, 0);
+    }
+    for (int i = 0; i < 40; i++) {
+        snprintf(sql, sizeof sql, "%s %d", i % 2 ? "keep" : "use", i);
+        is_known(i % 2 ? keep(sql) : use(sql), (uint32_t)i + 1);
+    }
+    is_new(use("one more"), 41, 1);
+}
+
 /* ---- Memory ---------------------------------------------------------------------------------- */
 
 static void whichever_allocation_fails_the_next_use_prepares_it(void **state)
@@ -572,6 +645,11 @@ int main(void)
         TEST(random_uses_go_as_the_model_says),
         TEST(so_they_do_when_memory_fails_now_and_then),
         TEST(many_statements_of_one_hash_are_told_apart),
+        TEST(what_is_kept_takes_no_place_of_the_others_and_stays),
+        TEST(what_is_kept_can_be_forgotten_and_is_kept_anew),
+        TEST(where_none_is_allowed_none_is_kept),
+        TEST(a_callers_own_use_of_a_kept_text_changes_nothing),
+        TEST(with_many_kept_ones_all_places_are_to_be_had),
         TEST(whichever_allocation_fails_the_next_use_prepares_it),
         TEST(where_one_went_for_nothing_it_is_named_all_the_same),
         TEST(where_no_more_places_can_be_had_those_there_are_still_serve),

@@ -1,0 +1,442 @@
+/* What became of a write whose answer was lost; and what a session knows of one whose answer came.
+ * Fleet: one shard, one replica. */
+#include "live.h"
+#include "proxies.h"
+
+#include <libpq-fe.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define P "shard0/primary"
+#define R1 "shard0/replica1"
+
+static long notes(const char *body)
+{
+    return ask_number(P, "select count(*) from note where body = '%s'", body);
+}
+
+/* ---- Round trips ----------------------------------------------------------------------------- */
+
+static int trips_since_zero(struct proxy *p)
+{
+    proxy_tell(p, "count");
+    return proxy_number(p);
+}
+
+static void zero_trips(struct proxy *p)
+{
+    proxy_tell(p, "zero");
+    assert_int_equal(proxy_number(p), 0);
+}
+
+static void a_write_and_its_position_are_one_round_trip(void **state)
+{
+    (void)state;
+    struct proxy p = proxy_begin("PROXY");
+    pqr *db = READY_ROUTER(p.url, "DATABASE_REPLICA_1_URL", "DB_HEALTH_INTERVAL=5m");
+    pqr_session *s = live_session(db, "acme");
+    live_sleep_ms(300); /* the monitor's first, quick rounds are over */
+    const pqr_query *q = PQR_QUERY(.sql = "insert into note(body) values ('trip')");
+    OK(pqr_write(s, q, NULL, &live_error)); /* this one connects */
+    for (int i = 1; i <= 20; i++) {
+        zero_trips(&p);
+        OK(pqr_write(s, q, NULL, &live_error));
+        assert_int_equal(trips_since_zero(&p), 1);
+    }
+    pqr_tx *tx;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    zero_trips(&p);
+    OK(pqr_exec(tx, q, NULL, &live_error));
+    OK(pqr_exec(tx, q, NULL, &live_error));
+    assert_int_equal(trips_since_zero(&p), 2);
+    OK(pqr_commit(tx, &live_error));
+    int trips = trips_since_zero(&p); /* the session may be being cleaned, behind the answer */
+    assert_in_range(trips, 3, 4);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    proxy_end(&p);
+}
+
+static void one_prepared_statement_is_one_of_the_callers(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL", "DB_PREPARED_STATEMENTS=1");
+    pqr_session *s = live_session(db, "acme");
+    const pqr_query *q = PQR_QUERY(.sql = "select coalesce(sum(generic_plans + custom_plans), -1) "
+                                          "from pg_prepared_statements "
+                                          "where statement like '%one of the callers%'");
+    int64_t last = -1;
+    for (int i = 0; i < 5; i++) {
+        pqr_result *res;
+        OK(pqr_write(s, q, &res, &live_error));
+        assert_true(pqr_int64(res, 0, 0) > last);
+        last = pqr_int64(res, 0, 0);
+        pqr_result_free(res);
+    }
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- Where a session's write is -------------------------------------------------------------- */
+
+/* Writes nothing, so that the replica, which has all there is, has that too. */
+static void write_nothing(pqr_session *s)
+{
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1", .no_id = 1), NULL, &live_error));
+}
+
+static void commit_nothing(pqr_session *s)
+{
+    pqr_tx *tx;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+}
+
+static bool reads_on_the_replica(pqr_session *s)
+{
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), &res, &live_error));
+    bool is = strcmp(pqr_source(res), R1) == 0;
+    pqr_result_free(res);
+    return is;
+}
+
+/* Twenty follow each other faster than the servers are looked at (every 5 s, within a tenth): so only
+ * the writes themselves can have told where they are. */
+static bool most_reads_after(void (*write)(pqr_session *s), pqr *db)
+{
+    int n = 0;
+    pqr_session *s = live_session(db, "acme");
+    for (int i = 0; i < 20 && serves_reads(db, R1); i++) {
+        write(s);
+        n += reads_on_the_replica(s);
+    }
+    pqr_session_close(s);
+    return n > 10;
+}
+
+static void after_a_write_a_replica_that_has_it_serves_at_once(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=5s");
+    EVENTUALLY(60000, most_reads_after(write_nothing, db));
+    EVENTUALLY(60000, most_reads_after(commit_nothing, db));
+    pqr_close(db, 0);
+}
+
+static void a_session_reads_what_it_wrote_wherever_it_reads(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    int on_replica = 0;
+    for (int i = 1; i <= 300 || (on_replica == 0 && i < 3000); i++) {
+        pqr_result *res;
+        if (i % 5 == 0) {
+            OK(pqr_write(s, PQR_QUERY(.sql = "update tally set n = n + 1"), NULL, &live_error));
+            if (i % 10 == 0)
+                live_sleep_ms(1);
+        }
+        OK(pqr_read(s, PQR_QUERY(.sql = "select n from tally"), &res, &live_error));
+        assert_int_equal(pqr_int64(res, 0, 0), i / 5);
+        on_replica += strcmp(pqr_source(res), R1) == 0;
+        pqr_result_free(res);
+    }
+    print_message("read on the replica: %d\n", on_replica);
+    assert_true(on_replica > 0);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_write_whose_position_is_lost_is_ok_and_its_session_reads_on_the_primary(void **state)
+{
+    (void)state;
+    struct proxy thief = proxy_begin("THIEF");
+    pqr *db = READY_ROUTER(thief.url, "DB_HEALTH_INTERVAL=5m");
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res;
+    proxy_tell(&thief, "cut positionless INSERT sync");
+    OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('positionless')"), &res,
+                 &live_error));
+    assert_int_equal(pqr_affected(res), 1);
+    pqr_result_free(res);
+    proxy_hears(&thief, "cut");
+    assert_int_equal(notes("positionless"), 1);
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), &res, &live_error));
+    assert_string_equal(pqr_source(res), P);
+    pqr_result_free(res);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    proxy_end(&thief);
+}
+
+/* ---- A lost answer --------------------------------------------------------------------------- */
+
+/* A router behind a thief, and a session of it. */
+struct robbed {
+    struct proxy thief;
+    pqr *db;
+    pqr_session *s;
+};
+
+static struct robbed robbed_by(const char *setting)
+{
+    struct robbed r = {.thief = proxy_begin("THIEF")};
+    r.db = READY_ROUTER(r.thief.url, setting);
+    r.s = live_session(r.db, "acme");
+    return r;
+}
+
+static void end_robbed(struct robbed *r)
+{
+    pqr_session_close(r->s);
+    pqr_close(r->db, 0);
+    proxy_end(&r->thief);
+}
+
+static void a_committed_write_whose_answer_is_stolen_is_ok(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    pqr_result *res = NULL;
+    proxy_tell(&r.thief, "cut stolen INSERT before");
+    OK(pqr_write(r.s, PQR_QUERY(.sql = "insert into note(body) values ('stolen')"), &res,
+                 &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(pqr_known_by(res), PQR_OUTCOME_RESOLVED);
+    assert_int_equal(pqr_affected(res), -1);
+    assert_int_equal(pqr_rows(res), 0);
+    assert_string_equal(pqr_source(res), P);
+    assert_non_null(pqr_result_pg(res));
+    pqr_result_free(res);
+    assert_int_equal(notes("stolen"), 1);
+    OK(pqr_read(r.s, PQR_QUERY(.sql = "select count(*) from note where body = 'stolen'"), &res,
+                &live_error));
+    assert_int_equal(pqr_int64(res, 0, 0), 1);
+    pqr_result_free(res);
+    end_robbed(&r);
+}
+
+static void rows_that_were_stolen_are_told_as_lost_and_the_write_as_done(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    const pqr_query *q = PQR_QUERY(.sql = "insert into note(body) values ('rows') returning id");
+    pqr_result *res = NULL;
+    proxy_tell(&r.thief, "cut rows INSERT before");
+    FAILS(PQR_E_ROWS_LOST, pqr_write(r.s, q, &res, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_null(res);
+    assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
+    says("done");
+    assert_int_equal(notes("rows"), 1);
+    proxy_tell(&r.thief, "cut rows INSERT before"); /* on a connection that has not prepared it */
+    OK(pqr_write(r.s, q, NULL, &live_error));       /* who takes no rows has lost none */
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(notes("rows"), 2);
+    end_robbed(&r);
+}
+
+static void an_answer_that_came_before_the_loss_is_handed_on_whole(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    pqr_result *res = NULL;
+    proxy_tell(&r.thief, "cut whole INSERT after");
+    OK(pqr_write(r.s, PQR_QUERY(.sql = "insert into note(body) values ('whole') returning body"),
+                 &res, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_string_equal(pqr_text(res, 0, 0), "whole");
+    assert_int_equal(pqr_affected(res), 1);
+    pqr_result_free(res);
+    assert_int_equal(notes("whole"), 1);
+    end_robbed(&r);
+}
+
+struct late_write {
+    pqr_session *s;
+    const pqr_query *q;
+    pqr_result *res;
+    pqr_error err;
+    int code;
+};
+
+static void *write_late(void *arg)
+{
+    struct late_write *w = arg;
+    w->code = pqr_write(w->s, w->q, &w->res, &w->err);
+    return NULL;
+}
+
+/* Frozen, its server process notices nothing, and neither goes on nor back. */
+static void a_write_that_was_cut_off_is_unknown_while_the_server_is_at_it(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    struct late_write w = {
+        .s = r.s,
+        .q = PQR_QUERY(.sql = "insert into note(body) select 'asleep' from pg_sleep(30)",
+                       .deadline_ms = 3000)};
+    pid_t pid = backend(r.s);
+    pthread_t writer;
+    proxy_tell(&r.thief, "cut asleep SELECT held"); /* which is the id */
+    pthread_create(&writer, NULL, write_late, &w);
+    proxy_hears(&r.thief, "cut");
+    kill(pid, SIGSTOP);
+    proxy_tell(&r.thief, "go");
+    pthread_join(writer, NULL);
+    kill(pid, SIGCONT);
+    live_error = w.err;
+    FAILS(PQR_E_UNKNOWN, w.code);
+    says("still at it");
+    end_robbed(&r);
+    EVENTUALLY(5000,
+               ask_number(P, "select count(*) from pg_stat_activity where pid = %d", pid) == 0);
+    assert_int_equal(notes("asleep"), 0);
+}
+
+static void a_write_that_was_rolled_back_is_run_again(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    pqr_result *res = NULL;
+    ask(P, "create sequence runs");
+    proxy_tell(&r.thief, "cut twice SELECT after");
+    OK(pqr_write(r.s,
+                 PQR_QUERY(.sql = "insert into note(body) select 'twice' from pg_sleep("
+                                  "case nextval('runs') when 1 then 20 else 0 end)"),
+                 &res, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(pqr_known_by(res), PQR_OUTCOME_ANSWERED);
+    assert_int_equal(pqr_affected(res), 1);
+    pqr_result_free(res);
+    assert_int_equal(notes("twice"), 1);
+    assert_int_equal(ask_number(P, "select last_value from runs"), 2);
+    end_robbed(&r);
+}
+
+static void without_its_id_a_lost_write_is_unknown_and_says_why(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    proxy_tell(&r.thief, "cut idless INSERT before");
+    FAILS(PQR_E_UNKNOWN,
+          pqr_write(r.s, PQR_QUERY(.sql = "insert into note(body) values ('idless')", .no_id = 1),
+                    NULL, &live_error));
+    proxy_hears(&r.thief, "cut");
+    says("was not asked for");
+    assert_int_equal(live_error.retry, PQR_RETRY_UNKNOWN);
+    assert_int_equal(notes("idless"), 1);
+    proxy_tell(&r.thief, "cut first SELECT before"); /* the id itself is stolen */
+    FAILS(PQR_E_UNKNOWN, pqr_write(r.s, PQR_QUERY(.sql = "insert into note(body) values ('first')"),
+                                   NULL, &live_error));
+    proxy_hears(&r.thief, "cut");
+    says("had not come yet");
+    assert_int_equal(notes("first"), 1);
+    end_robbed(&r);
+}
+
+static void a_commit_whose_answer_is_stolen_is_ok(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    pqr_tx *tx;
+    OK(pqr_begin(r.s, NULL, &tx, &live_error));
+    proxy_tell(&r.thief, "cut bound COMMIT before");
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('bound')"), NULL,
+                &live_error));
+    OK(pqr_commit(tx, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(notes("bound"), 1);
+    end_robbed(&r);
+}
+
+static void a_commit_of_a_transaction_whose_id_was_not_asked_for_is_unknown(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    pqr_tx *tx;
+    OK(pqr_begin(r.s, NULL, &tx, &live_error));
+    proxy_tell(&r.thief, "cut unbound COMMIT before");
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('unbound')", .no_id = 1), NULL,
+                &live_error));
+    FAILS(PQR_E_UNKNOWN, pqr_commit(tx, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(notes("unbound"), 1);
+    end_robbed(&r);
+}
+
+/* ---- … and another life of the server, or another server, before it is asked ----------------- */
+
+static bool answers(const char *url)
+{
+    return PQping(url) == PQPING_OK;
+}
+
+static void crash_a_backend(void)
+{
+    const char *url = getenv("DATABASE_PRIMARY_URL");
+    PGconn *pg = PQconnectdb(url);
+    assert_int_equal(PQstatus(pg), CONNECTION_OK);
+    assert_int_equal(kill(PQbackendPID(pg), SIGKILL), 0);
+    EVENTUALLY(5000, !PQconsumeInput(pg));
+    PQfinish(pg);
+    EVENTUALLY(20000, answers(url));
+}
+
+static void after_a_crash_restart_an_id_proves_nothing(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    struct late_write w = {
+        .s = r.s,
+        .q = PQR_QUERY(.sql = "insert into note(body) values ('crashed')", .deadline_ms = 20000)};
+    pthread_t writer;
+    proxy_tell(&r.thief, "cut crashed INSERT stay");
+    pthread_create(&writer, NULL, write_late, &w);
+    proxy_hears(&r.thief, "cut");
+    EVENTUALLY(5000, notes("crashed") == 1);
+    crash_a_backend();
+    proxy_tell(&r.thief, "go");
+    pthread_join(writer, NULL);
+    live_error = w.err;
+    FAILS(PQR_E_UNKNOWN, w.code);
+    says("crash");
+    assert_int_equal(notes("crashed"), 1);
+    end_robbed(&r);
+}
+
+static int make_tables(void **state)
+{
+    (void)state;
+    ask(P, "create table note(id bigint generated always as identity, body text)");
+    ask(P, "create table tally(n bigint)");
+    ask(P, "insert into tally values (0)");
+    signal(SIGPIPE, SIG_IGN);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_write_and_its_position_are_one_round_trip),
+        cmocka_unit_test(one_prepared_statement_is_one_of_the_callers),
+        cmocka_unit_test(after_a_write_a_replica_that_has_it_serves_at_once),
+        cmocka_unit_test(a_session_reads_what_it_wrote_wherever_it_reads),
+        cmocka_unit_test(a_write_whose_position_is_lost_is_ok_and_its_session_reads_on_the_primary),
+        cmocka_unit_test(a_committed_write_whose_answer_is_stolen_is_ok),
+        cmocka_unit_test(rows_that_were_stolen_are_told_as_lost_and_the_write_as_done),
+        cmocka_unit_test(an_answer_that_came_before_the_loss_is_handed_on_whole),
+        cmocka_unit_test(a_write_that_was_cut_off_is_unknown_while_the_server_is_at_it),
+        cmocka_unit_test(a_write_that_was_rolled_back_is_run_again),
+        cmocka_unit_test(without_its_id_a_lost_write_is_unknown_and_says_why),
+        cmocka_unit_test(a_commit_whose_answer_is_stolen_is_ok),
+        cmocka_unit_test(a_commit_of_a_transaction_whose_id_was_not_asked_for_is_unknown),
+        cmocka_unit_test(after_a_crash_restart_an_id_proves_nothing),
+    };
+    return cmocka_run_group_tests(tests, make_tables, NULL);
+}
