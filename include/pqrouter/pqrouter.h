@@ -68,7 +68,8 @@ typedef enum pqr_code {
     PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
     PQR_E_BUG = -22,         /* the library caught itself in a contradiction: please report */
     PQR_E_CANCELLED = -23,   /* pqr_cancel came first; a write: before it was sent */
-    PQR_E_ROWS_LOST = -24    /* the write is done; the rows it returned were lost on their way */
+    PQR_E_ROWS_LOST = -24,  /* the write is done; the rows it returned are not to be had any more */
+    PQR_E_DONE_BEFORE = -25 /* pqr_begin: a transaction with this key is committed already */
 } pqr_code;
 
 /* May the call be made again? */
@@ -326,6 +327,9 @@ typedef struct pqr_query {
     int32_t no_id;       /* pqr_write: 1 = its transaction's id is not asked for. A lost connection
                               then leaves it UNKNOWN where the id would have told (docs/outcomes.md) */
     int64_t deadline_ms; /* 0: the session's; below: USAGE */
+    const char *idempotency_key; /* pqr_write: of all writes of its tenant with this key (1 to 200
+                                    bytes) one happens, and the others are told its outcome: see
+                                    pqr_outcome. NULL: none */
 } pqr_query;
 #define PQR_QUERY(...) (&(const pqr_query){.size = sizeof(pqr_query), __VA_ARGS__})
 
@@ -345,6 +349,7 @@ PQR_API int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
  * server is asked what became of it; where it is committed, that is OK (see pqr_outcome).
  * Errors: as pqr_read, also UNSTAMPED; UNKNOWN: it was sent, no answer came, and nobody could tell
  * what became of it; ROWS_LOST: it is done, but the rows that it returned, and `res` wants, are lost.
+ * With a key it needs the table that `pqrouter init` makes, and takes one round trip more.
  * Since 0.1. */
 PQR_API int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
 
@@ -372,11 +377,14 @@ typedef struct pqr_tx_options {
     int32_t level;       /* a pqr_level */
     int32_t deferrable;  /* 1: serializable read-only transactions wait for a safe snapshot */
     int64_t deadline_ms; /* of pqr_begin, and each statement's default; 0: the session's */
+    const char
+        *idempotency_key; /* of all transactions of its tenant with this key one is committed;
+                                    the others do not begin (DONE_BEFORE). NULL: none */
 } pqr_tx_options;
 #define PQR_TX(...) (&(const pqr_tx_options){.size = sizeof(pqr_tx_options), __VA_ARGS__})
 
 /* Begins a transaction; options may be NULL. Ends with pqr_commit or pqr_rollback, exactly once.
- * Errors: as pqr_write. Since 0.1. */
+ * Errors: as pqr_write; DONE_BEFORE: with its key, one is committed already. Since 0.1. */
 PQR_API int pqr_begin(pqr_session *s, const pqr_tx_options *options, pqr_tx **out, pqr_error *err);
 
 /* Runs a statement in the transaction. After a failure the transaction can only be rolled back;
@@ -400,8 +408,9 @@ typedef int pqr_work_fn(pqr_tx *tx, void *arg, pqr_error *err);
 
 /* Begins, runs `work`, commits; runs the whole again (at most 3 times, with backoff, inside the
  * deadline) when it failed with a serialization failure or deadlock (40001, 40P01), or was lost
- * before COMMIT. The deadline is of the whole. Returns what `work` or the commit returned.
- * Since 0.1. */
+ * before COMMIT; with a key also when COMMIT's answer was lost. The deadline is of the whole. Returns
+ * what `work` or the commit returned; OK without having run `work`, if a transaction with its key is
+ * committed already: then err->message says so. Since 0.1. */
 PQR_API int pqr_transact(pqr_session *s, const pqr_tx_options *options, pqr_work_fn *work,
                          void *arg, pqr_error *err);
 
@@ -533,8 +542,10 @@ PQR_API const char *pqr_source(const pqr_result *res);
 /* How a result is known. */
 typedef enum pqr_outcome {
     PQR_OUTCOME_ANSWERED = 0, /* the server has answered */
-    PQR_OUTCOME_RESOLVED = 1  /* a write's answer was lost, and the server says that its transaction
-                                 is committed: pqr_affected is -1 */
+    PQR_OUTCOME_RESOLVED = 1, /* a write's answer was lost, and the server says that its transaction
+                                 is committed: pqr_affected is -1, with a key what it was */
+    PQR_OUTCOME_REPEATED = 2 /* a write with this key was committed before, and nothing was run now:
+                                 pqr_affected is that one's */
 } pqr_outcome;
 
 /* How it is known: a pqr_outcome. Since 0.1. */

@@ -6,6 +6,7 @@
 #include "../run/gate.h"
 #include "../run/lend.h"
 #include "../run/monitor.h"
+#include "../run/once.h"
 #include "../run/router.h"
 #include "../run/statement.h"
 #include "../run/txn.h"
@@ -491,7 +492,10 @@ struct pqi_work {
     void *arg;
     int64_t until_ns; /* of the whole */
     int again;
-    pqr_error err;        /* what the last run ended with */
+    pqr_error err; /* what the last run ended with */
+    bool begun;    /* it had begun */
+    struct pqi_tx_runs runs;
+    char key[PQI_KEY_BYTES_MAX + 1];
     struct pqr_call last; /* its callback, where that may not run at once */
 };
 
@@ -538,8 +542,10 @@ static int begin_work(struct pqi_work *w, int64_t pause_until_ns, pqr_error *err
 
 static void run_again_or_end(struct pqi_work *w)
 {
-    int64_t pause = pqi_tx_pause_until(&w->err, w->again, w->until_ns);
     pqr_error err;
+    if (w->runs.key)
+        pqi_tx_run_ended(&w->runs, w->begun, &w->err);
+    int64_t pause = pqi_tx_pause_until(&w->err, w->runs.key, w->again, w->until_ns);
     if (pause == 0) {
         end_work(w);
         return;
@@ -554,7 +560,9 @@ static void on_begun(void *arg, const pqr_done *done)
 {
     struct pqi_work *w = arg;
     w->err = *done->err;
+    w->begun = done->tx != NULL;
     if (!done->tx) {
+        pqi_tx_not_begun(w->err.code, &w->err);
         run_again_or_end(w);
         return;
     }
@@ -619,6 +627,17 @@ static void end_works(struct pqr_loop *loop)
     }
 }
 
+/* One that is too long stays where it is, and is refused. */
+static void copy_key(struct pqi_work *w)
+{
+    const char *key = w->options.idempotency_key;
+    w->runs.key = key != NULL;
+    if (!key || strlen(key) > PQI_KEY_BYTES_MAX)
+        return;
+    memcpy(w->key, key, strlen(key));
+    w->options.idempotency_key = w->key;
+}
+
 int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *options,
                         pqr_loop_work_fn *work, pqr_done_fn *done, void *arg, pqr_error *err)
 {
@@ -635,6 +654,7 @@ int pqr_submit_transact(pqr_loop *loop, pqr_session *s, const pqr_tx_options *op
         return code;
     *w = (struct pqi_work){
         .loop = loop, .session = s, .options = own, .run = work, .done = done, .arg = arg};
+    copy_key(w);
     w->until_ns = pqi_after_ms(pqi_now_ns(),
                                own.deadline_ms > 0 ? own.deadline_ms : s->deadline_ms);
     code = begin_work(w, 0, err);

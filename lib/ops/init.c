@@ -31,8 +31,16 @@ static const char *const schema_sql[] = {
     "create table if not exists pqrouter.pin (\n"
     "  tenant bytea primary key,\n"
     "  shard integer not null)",
+    "create table if not exists pqrouter.outcome (\n"
+    "  tenant bytea not null,\n"
+    "  key text not null,                -- the idempotency key of a write or transaction that is done\n"
+    "  tag text,                         -- what it answered\n"
+    "  at timestamptz not null default pg_catalog.now(),\n"
+    "  primary key (tenant, key))",
+    "create index if not exists outcome_at on pqrouter.outcome (at)",
     "grant usage on schema pqrouter to public",
     "grant select on pqrouter.stamp, pqrouter.pin to public",
+    "grant select, insert, update on pqrouter.outcome to public",
 };
 
 /* What the fleet's stamps say, or will. */
@@ -42,12 +50,14 @@ struct fleet {
     int shards;
     char *map;
     bool *stamped; /* one a group */
+    bool *whole;   /* likewise: stamped, and all tables are there */
 };
 
 static void free_fleet(struct fleet *f)
 {
     pqi_mem_free(f->map);
     pqi_mem_free(f->stamped);
+    pqi_mem_free(f->whole);
 }
 
 static int one_statement(struct pqi_shard *s, int64_t deadline_ms, bool write, const pqr_query *q,
@@ -93,6 +103,7 @@ static int take_stamp(struct fleet *f, struct pqi_shard *s, int group, const pqr
     }
     snprintf(f->id, sizeof f->id, "%s", fleet);
     f->stamped[group] = true;
+    f->whole[group] = strcmp(value(res, 5), "t") == 0;
     if (version <= f->version)
         return PQR_OK;
     pqi_mem_free(f->map);
@@ -109,7 +120,8 @@ static int read_stamp(struct fleet *f, struct pqi_shard *s, int group, int64_t d
         .size = sizeof q,
         .level = PQR_LEVEL_PRIMARY,
         .name = "read stamp",
-        .sql = "select fleet, shard, shards, map_version, map from pqrouter.stamp"};
+        .sql = "select fleet, shard, shards, map_version, map,"
+               " pg_catalog.to_regclass('pqrouter.outcome') is not null from pqrouter.stamp"};
     pqr_error own;
     pqr_result *res = NULL;
     int code = one_statement(s, deadline_ms, false, &q, &res, &own);
@@ -126,8 +138,9 @@ static int read_stamp(struct fleet *f, struct pqi_shard *s, int group, int64_t d
 
 static int read_fleet(struct fleet *f, struct pqr *db, int64_t deadline_ms, pqr_error *err)
 {
-    *f = (struct fleet){.stamped = pqi_mem_array((size_t)db->ngroups, sizeof *f->stamped)};
-    if (!f->stamped)
+    *f = (struct fleet){.stamped = pqi_mem_array((size_t)db->ngroups, sizeof *f->stamped),
+                        .whole = pqi_mem_array((size_t)db->ngroups, sizeof *f->whole)};
+    if (!f->stamped || !f->whole)
         return pqi_err(err, PQR_E_NOMEM, "no memory for %d shards", db->ngroups);
     if (db->options->fleet_id)
         snprintf(f->id, sizeof f->id, "%s", db->options->fleet_id);
@@ -176,6 +189,7 @@ static int insert_stamp(struct pqr_tx *tx, const struct fleet *f, int number, pq
     return pqi_tx_exec(tx, &q, NULL, err);
 }
 
+/* With `f` it gets its stamp; NULL: it has one, of a version that had fewer tables. */
 static int stamp(struct pqi_shard *s, const struct fleet *f, int64_t deadline_ms, pqr_error *err)
 {
     const pqr_session_options o = {.size = sizeof o, .deadline_ms = deadline_ms};
@@ -190,7 +204,7 @@ static int stamp(struct pqi_shard *s, const struct fleet *f, int64_t deadline_ms
     code = pqi_tx_begin(session, &t, &tx, err);
     if (code == PQR_OK) {
         code = create_schema(tx, err);
-        if (code == PQR_OK)
+        if (code == PQR_OK && f)
             code = insert_stamp(tx, f, s->number, err);
         if (code == PQR_OK)
             code = pqi_tx_commit(tx, err);
@@ -234,8 +248,11 @@ static int stamp_all(struct pqr *db, struct fleet *f, int64_t deadline_ms,
     for (int i = 0; i < db->ngroups && code == PQR_OK; i++) {
         struct pqi_shard *s = &db->shards[i];
         if (f->stamped[i]) {
-            say(progress, arg, "%s is stamped already: fleet %s, map version %" PRId64, s->name,
-                f->id, f->version);
+            code = f->whole[i] ? PQR_OK : stamp(s, NULL, deadline_ms, err);
+            if (code == PQR_OK)
+                say(progress, arg, "%s is stamped already: fleet %s, map version %" PRId64 "%s",
+                    s->name, f->id, f->version,
+                    f->whole[i] ? "" : "; the tables that it lacked are made");
             continue;
         }
         code = stamp(s, f, deadline_ms, err);

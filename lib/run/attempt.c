@@ -96,9 +96,13 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
 
 void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
 {
+    if (c->once && pqi_once_failed(c, statement))
+        return;
     struct pqi_failure f = failure_of(c, statement, timed_out);
     struct pqi_fate fate = pqi_fate(&f);
     describe(c, &f, &fate, statement);
+    if (c->once)
+        pqi_once_explain(c, statement);
     bool dead = c->rode ? c->rider.outcome == PQI_OUT_LOST : c->conn->state == PQI_DEAD;
     if (c->conn)
         c->conn->tainted |= !fate.keep;
@@ -109,7 +113,7 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
     }
     if (dead || strcmp(f.sqlstate, "25006") == 0)
         pqi_shard_look_again(c->shard);
-    if (c->err.code == PQR_E_UNKNOWN && pqi_call_doubt(c))
+    if (c->err.code == PQR_E_UNKNOWN && (c->once ? pqi_once_doubt(c) : pqi_call_doubt(c)))
         return;
     if (c->err.code == PQR_E_UNKNOWN)
         c->session->in_doubt = true; /* it reads where that can be seen */
@@ -197,7 +201,13 @@ void pqi_call_run_step(struct pqi_call *c, short revents)
         pqi_call_doubt_step(c, revents);
         return;
     }
+    if (pqi_once_reads(c)) {
+        pqi_once_read_step(c, revents);
+        return;
+    }
     pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_IDLE && c->conn->held && !c->conn->uncleaned)
+        pqi_once_go_on(c);
     if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
         pqi_call_uncleaned(c);
     else if (c->conn->state == PQI_IDLE)
@@ -237,6 +247,10 @@ void pqi_call_attempt(struct pqi_call *c)
     }
     if (c->doubt) {
         pqi_call_doubt_attempt(c);
+        return;
+    }
+    if (pqi_once_reads(c)) {
+        pqi_once_read_attempt(c);
         return;
     }
     if (!pqi_call_may_send(c, "getting a connection"))

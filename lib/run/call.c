@@ -95,6 +95,8 @@ void pqi_call_done(struct pqi_call *c)
     }
     if (c->doubt)
         pqi_call_doubt_ends(c);
+    else if (c->once)
+        pqi_once_ends(c);
     c->state = PQI_CALL_DONE;
 }
 
@@ -163,7 +165,7 @@ bool pqi_call_may_send(struct pqi_call *c, const char *doing)
 
 bool pqi_call_may_rerun(const struct pqi_call *c)
 {
-    bool may = c->doubt || (c->unit && c->attempts < PQI_ATTEMPTS_MAX);
+    bool may = c->doubt || pqi_once_waits(c) || (c->unit && c->attempts < PQI_ATTEMPTS_MAX);
     return may && !pqi_call_aborted(c) && pqi_now_ns() < c->until_ns;
 }
 
@@ -435,6 +437,7 @@ void pqi_call_end(struct pqi_call *c)
         pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
     pqi_answer_clear(&c->kept);
+    pqi_once_free(c->once);
     if (c->rider.job.answers)
         pqi_job_reset(&c->rider.job);
     if (c->rider.job.answers != c->few)

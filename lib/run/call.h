@@ -9,6 +9,7 @@
 
 struct pqr_session;
 struct pqi_doubt;
+struct pqi_once;
 
 struct pqi_call {
     /* Set before pqi_call_run, by pqi_call_init and the caller: */
@@ -65,6 +66,7 @@ struct pqi_call {
     int64_t map_version;
     int64_t begun_ns, queue_until_ns, hope_until_ns, pause_until_ns;
     int attempts;
+    struct pqi_once *once;   /* it has a key */
     struct pqi_doubt *doubt; /* its answer was lost: it is finding out what became of it */
     bool tried[PQI_NODES_MAX];
     struct pqi_waiter waiter;

@@ -17,7 +17,7 @@ struct pqi_how {
 struct pqi_op {
     struct pqi_call call;
     enum pqi_place place;
-    struct pqi_stmt few[4], *stmts;
+    struct pqi_stmt few[6], *stmts;
     int first_bound, nbound; /* those with parameters, and perhaps texts, of their own */
     bool copies;
     char *name;

@@ -1,6 +1,8 @@
 /* Reads, writes and batches of a session. */
 #include "statement.h"
 
+#include "once.h"
+
 #include "../base/err.h"
 #include "../wire/result.h"
 
@@ -30,6 +32,9 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
 {
     struct pqi_call *c = &op->call;
     struct pqi_stmt *stmts = op->stmts;
+    for (int i = 0; i < n; i++)
+        if (q[i]->idempotency_key)
+            return pqi_err(err, PQR_E_USAGE, "a read has no idempotency key");
     stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .joins = true};
     c->first = 1;
     for (int i = 0; i < n; i++) {
@@ -79,6 +84,18 @@ static void build_write(struct pqi_op *op)
     write->joins = true;
     op->stmts[c->first + 1] = pqi_ask_position();
     c->tail = 1;
+    c->n = c->first + 2;
+}
+
+/* With a key no id is needed: doing it again finds out. */
+static int build_once(struct pqi_op *op, const pqr_query *q, pqr_error *err)
+{
+    struct pqi_call *c = &op->call;
+    int code = pqi_once_write(op, q->idempotency_key, err);
+    op->stmts[3] = pqi_ask_position();
+    c->tail = 1;
+    c->n = 4;
+    return code;
 }
 
 /* One that commits by itself, in parts or early, has nothing around it. */
@@ -88,6 +105,18 @@ static void build_alone(struct pqi_op *op, const pqr_query *q)
     write->sync = write->alone = write->leaves = true;
     write->prepare = !q->alone;
     op->call.partial = true;
+    op->call.n = 1;
+}
+
+static int check_key(const pqr_query *q, bool alone, pqr_error *err)
+{
+    if (!q->idempotency_key)
+        return PQR_OK;
+    if (alone)
+        return pqi_err(err, PQR_E_USAGE,
+                       "a statement that commits by itself cannot have an idempotency key: of it, "
+                       "parts may happen");
+    return pqi_key_check(q->idempotency_key, err);
 }
 
 int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q,
@@ -95,12 +124,15 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
 {
     struct pqi_call *c = &op->call;
     int code = PQR_OK;
-    bool alone = q->alone != 0 || pqi_commits_inside(q->sql);
-    if (!pqi_op_init(op, s, q->deadline_ms, 3, q->name, how))
+    const char *key = q->idempotency_key;
+    bool alone = q->alone != 0 || (q->sql && pqi_commits_inside(q->sql));
+    if (!pqi_op_init(op, s, q->deadline_ms, 4, q->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a write");
-    c->tells_id = !alone && !q->no_id;
-    c->first = c->tells_id ? 1 : 0;
+    c->tells_id = !alone && !q->no_id && !key;
+    c->first = c->tells_id || (key && !alone) ? 1 : 0;
     c->count = 1;
+    if (code == PQR_OK)
+        code = check_key(q, alone, err);
     if (code == PQR_OK)
         code = pqi_op_bind(op, c->first, q, q->alone ? PQI_IN_ALONE : PQI_IN_WRITE, err);
     if (code != PQR_OK) {
@@ -109,11 +141,14 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     }
     if (alone)
         build_alone(op, q);
+    else if (key)
+        code = build_once(op, q, err);
     else
         build_write(op);
     c->write = c->effects = true;
-    c->n = c->first + 1 + c->tail;
-    return PQR_OK;
+    if (code != PQR_OK)
+        pqi_op_free(op);
+    return code;
 }
 
 /* ---- Ending --------------------------------------------------------------------------------- */
@@ -123,6 +158,8 @@ static int resolved(struct pqi_op *op, pqr_result **res, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     const char *source = c->node->target->name;
+    int outcome = PQR_OUTCOME_RESOLVED;
+    const char *tag = pqi_once_done(c, &outcome);
     if (!res)
         return PQR_OK;
     if (c->kept.pg) {
@@ -130,11 +167,14 @@ static int resolved(struct pqi_op *op, pqr_result **res, pqr_error *err)
         c->kept.pg = NULL;
     } else if (pqi_returns_rows(op->stmts[c->first].sql)) {
         return pqi_err(err, PQR_E_ROWS_LOST,
-                       "%s: the write is done, but the rows that it returned were lost with the "
-                       "connection: read what you need of it",
+                       outcome == PQR_OUTCOME_REPEATED
+                           ? "%s: a write with this key was done before, and the rows that it "
+                             "returned are not kept: read what you need of it"
+                           : "%s: the write is done, but the rows that it returned were lost with "
+                             "the connection: read what you need of it",
                        source);
     } else {
-        *res = pqi_result_known_by(PQR_OUTCOME_RESOLVED, -1, source);
+        *res = pqi_result_known_by(outcome, tag ? pqi_tag_affected(tag) : -1, source);
     }
     return *res ? PQR_OK : pqi_op_no_result(op, err);
 }
@@ -145,7 +185,8 @@ int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
     int code = c->err.code, taken = 0;
     if (err && code != PQR_OK)
         *err = c->err;
-    if (c->resolved) {
+    int outcome;
+    if (code == PQR_OK && (c->resolved || pqi_once_done(c, &outcome))) {
         code = resolved(op, res, err);
         taken = code == PQR_OK ? c->count : 0;
     }

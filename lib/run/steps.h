@@ -7,6 +7,7 @@
 #include "../wire/pg.h"
 
 struct pqi_call;
+struct pqi_once;
 
 #define PQI_ATTEMPTS_MAX 4 /* the first, and three more */
 #define PQI_PAUSE_MS 10    /* before the second; doubles, with full jitter */
@@ -58,6 +59,24 @@ void pqi_call_run_late(struct pqi_call *c);
  * connection was lost, or `timed_out`). */
 void pqi_call_run_done(struct pqi_call *c);
 void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out);
+
+/* ---- once.c: a call with a key ------------------------------------------------------------------ */
+
+/* What is held can go on: its tag is known. */
+void pqi_once_go_on(struct pqi_call *c);
+/* It failed. true: since it was done before, and now it reads what was told of that. */
+bool pqi_once_failed(struct pqi_call *c, int statement);
+/* Adds to `err` what to do about a key that cannot be claimed. */
+void pqi_once_explain(struct pqi_call *c, int statement);
+/* Its answer was lost: doing it again finds out. false: there is no time for that. */
+bool pqi_once_doubt(struct pqi_call *c);
+bool pqi_once_waits(const struct pqi_call *c); /* is an attempt still in doubt? */
+bool pqi_once_reads(const struct pqi_call *c);
+void pqi_once_read_attempt(struct pqi_call *c);
+void pqi_once_read_step(struct pqi_call *c, short revents);
+/* The call ends. If an attempt is in doubt, `err` tells of that. */
+void pqi_once_ends(struct pqi_call *c);
+void pqi_once_free(struct pqi_once *o);
 
 /* ---- settle.c --------------------------------------------------------------------------------- */
 

@@ -5,6 +5,7 @@
 #include "../base/mem.h"
 #include "../wire/result.h"
 #include "conn.h"
+#include "once.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -104,6 +105,24 @@ void pqi_tx_drop_all(struct pqr_session *s)
 
 /* ---- Begin ---------------------------------------------------------------------------------- */
 
+/* Claims its key in the transaction itself, with BEGIN. */
+static int begin_once(struct pqi_op *op, const pqr_tx_options *o, pqr_error *err)
+{
+    int code = o->read_only ? pqi_err(err, PQR_E_USAGE,
+                                      "a transaction that is read only has no idempotency key")
+                            : pqi_key_check(o->idempotency_key, err);
+    if (code == PQR_OK)
+        code = pqi_once_begin(op, o->idempotency_key, err);
+    if (code != PQR_OK) {
+        pqi_mem_free(op->tx);
+        pqi_op_free(op);
+        return code;
+    }
+    op->stmts[1].sync = true;
+    op->call.n = 2;
+    return PQR_OK;
+}
+
 int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_options *o,
                        const struct pqi_how *how, pqr_error *err)
 {
@@ -121,7 +140,7 @@ int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_op
     c->level = (enum pqr_level)o->level;
     c->n = o->read_only ? 2 : 1;
     c->keep = true;
-    return PQR_OK;
+    return o->idempotency_key ? begin_once(op, o, err) : PQR_OK;
 }
 
 int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
@@ -130,6 +149,11 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
     struct pqr_session *s = c->session;
     struct pqr_tx *tx = op->tx;
     const pqr_tx_options *o = &op->tx_options;
+    int outcome;
+    if (c->err.code == PQR_OK && pqi_once_done(c, &outcome))
+        pqi_err(&c->err, PQR_E_DONE_BEFORE,
+                "%s: a transaction with this key is committed already: nothing was run",
+                c->node->target->name);
     int code = c->err.code;
     if (err)
         *err = c->err;
@@ -251,6 +275,10 @@ int pqi_tx_exec_start(struct pqi_op *op, struct pqr_tx *tx, const pqr_query *q,
         return no_conn(tx, err);
     if (is_busy(tx, err) != PQR_OK)
         return PQR_E_USAGE;
+    if (q->idempotency_key)
+        return pqi_err(err, PQR_E_USAGE,
+                       "a statement of a transaction has no idempotency key: give the key to the "
+                       "transaction, by PQR_TX(.idempotency_key)");
     init_here(op, tx, conn, q->deadline_ms, q->name, how);
     int code = pqi_op_bind(op, 0, q, PQI_IN_TX, err);
     if (code != PQR_OK) {
@@ -421,10 +449,11 @@ void pqi_tx_rollback(struct pqr_tx *tx)
 
 /* ---- Whole transactions, again and again ---------------------------------------------------- */
 
-/* Also where a prepared statement was gone, or fitted its tables no more: it is known now. */
-static bool worth_again(const pqr_error *e)
+/* Also where a prepared statement was gone, or fitted its tables no more: it is known now. With a key
+ * doing it again finds out what became of the one before. */
+static bool worth_again(const pqr_error *e, bool key)
 {
-    if (e->code == PQR_E_LOST)
+    if (e->code == PQR_E_LOST || (key && e->code == PQR_E_UNKNOWN))
         return true;
     bool fails = serialization_failure(e->sqlstate) ||
                  (e->retry == PQR_RETRY_SAFE &&
@@ -432,20 +461,38 @@ static bool worth_again(const pqr_error *e)
     return fails && (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK);
 }
 
-int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns)
+int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int again, int64_t until_ns)
 {
     int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
     int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
-    return worth_again(e) && again < RERUNS_MAX && pause_until < until_ns ? pause_until : 0;
+    return worth_again(e, key) && again < RERUNS_MAX && pause_until < until_ns ? pause_until : 0;
+}
+
+int pqi_tx_not_begun(int code, pqr_error *err)
+{
+    if (code != PQR_E_DONE_BEFORE)
+        return code;
+    err->code = PQR_OK;
+    return PQR_OK;
+}
+
+void pqi_tx_run_ended(struct pqi_tx_runs *r, bool begun, pqr_error *err)
+{
+    if (r->doubt && !begun && err->code != PQR_OK)
+        *err = r->lost;
+    r->doubt = r->key && err->code == PQR_E_UNKNOWN;
+    if (r->doubt)
+        r->lost = *err;
 }
 
 static int transact_once(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work,
-                         void *arg, int64_t until_ns, pqr_error *err)
+                         void *arg, int64_t until_ns, bool *begun, pqr_error *err)
 {
     struct pqr_tx *tx;
     int code = pqi_tx_begin(s, o, &tx, err);
+    *begun = code == PQR_OK;
     if (code != PQR_OK)
-        return code;
+        return pqi_tx_not_begun(code, err);
     tx->until_ns = until_ns;
     pqi_err_none(err);
     code = work(tx, arg, err);
@@ -463,10 +510,16 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
     pqr_tx_options left = *o;
     int64_t now = pqi_now_ns();
     int64_t until = pqi_after_ms(now, o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms);
+    struct pqi_tx_runs runs = {.key = o->idempotency_key != NULL};
     for (int again = 0;; again++) {
         left.deadline_ms = until == PQI_FOREVER ? 0 : (until - now) / PQI_MS + 1;
-        int code = transact_once(s, &left, work, arg, until, err);
-        int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, again, until);
+        bool begun;
+        int code = transact_once(s, &left, work, arg, until, &begun, err);
+        if (runs.key) {
+            pqi_tx_run_ended(&runs, begun, err);
+            code = code == PQR_OK ? code : err->code;
+        }
+        int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, runs.key, again, until);
         if (pause_until == 0)
             return code;
         pqi_count(s->db, retries);

@@ -49,9 +49,22 @@ void pqi_tx_rollback(struct pqr_tx *tx);
 int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn *work, void *arg,
                     pqr_error *err);
 
+/* Runs of a transaction with a key, one after the other: a COMMIT in doubt stays so until the key could
+ * be claimed again, or is found taken. */
+struct pqi_tx_runs {
+    bool key, doubt;
+    pqr_error lost; /* `doubt`: what the transaction ends with if nothing settles it */
+};
+/* A run has ended with `err`; `begun`: its key was claimed. `err` becomes that of the transaction. */
+void pqi_tx_run_ended(struct pqi_tx_runs *r, bool begun, pqr_error *err);
+
 /* When a transaction that ended with `e` may be run again as a whole, after so many times before;
  * 0: it may not. */
-int64_t pqi_tx_pause_until(const pqr_error *e, int again, int64_t until_ns);
+int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int again, int64_t until_ns);
+
+/* A transaction that runs as a whole could not begin: with a key that was used before, that is all
+ * right. Returns err's code, which stays the same or becomes OK; the message says why. */
+int pqi_tx_not_begun(int code, pqr_error *err);
 
 /* Ends one without a word: its connection is closed, and the server rolls back. No call of it is
  * in flight. */

@@ -532,18 +532,23 @@ static int segments(const struct pqi_stmt *stmts, int n)
     return syncs;
 }
 
+/* Up to its end, or to where it holds. */
 static bool send_job(struct pqi_conn *c)
 {
     struct pqi_job *job = &c->own;
     const struct pqi_stmt *stmts = job->stmts;
-    bool joins = job->n > 0 && stmts[0].joins;
-    bool sent = !joins || clean(c, drop_objects_sql);
-    for (int i = 0; i < job->n && sent; i++) {
+    bool sent = true;
+    c->held = false;
+    while (c->next < job->n && sent && !c->held) {
+        int i = c->next++;
         if (PQserverVersion(c->pg) >= stmts[i].since)
             sent = send_statement(c, job, i);
-        if (sent && joins && stmts[i].sync) {
+        c->held = stmts[i].hold;
+        if (sent && c->held)
+            sent = PQsendFlushRequest(c->pg) == 1;
+        if (sent && c->joined && stmts[i].sync) {
             sent = clean_behind(c);
-            joins = false;
+            c->joined = false;
         }
         if (sent && stmts[i].sync)
             sent = send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC,
@@ -553,6 +558,26 @@ static bool send_job(struct pqi_conn *c)
                                                   .id = job->id});
     }
     return sent;
+}
+
+static void give_job(struct pqi_conn *c)
+{
+    bool several = segments(c->own.stmts, c->own.n) > 1;
+    if (several)
+        hold_packets(c, 1);
+    if (send_job(c))
+        flush(c);
+    else
+        lost(c);
+    if (several && c->state != PQI_DEAD)
+        hold_packets(c, 0);
+}
+
+void pqi_conn_go_on(struct pqi_conn *c)
+{
+    c->state = PQI_BUSY;
+    c->moved_ns = pqi_now_ns();
+    give_job(c);
 }
 
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
@@ -568,15 +593,12 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     c->own = (struct pqi_job){.stmts = stmts, .n = n, .answers = c->answers};
     c->moved_ns = pqi_now_ns();
     begin_job(c, &c->own);
-    bool several = segments(stmts, n) > 1;
-    if (several)
-        hold_packets(c, 1);
-    if (send_job(c))
-        flush(c);
+    c->next = 0;
+    c->joined = n > 0 && stmts[0].joins;
+    if (!c->joined || clean(c, drop_objects_sql))
+        give_job(c);
     else
         lost(c);
-    if (several && c->state != PQI_DEAD)
-        hold_packets(c, 0);
 }
 
 void pqi_conn_clear(struct pqi_conn *c)
@@ -977,8 +999,8 @@ bool pqi_conn_reads_only(const struct pqi_conn *c)
 
 bool pqi_conn_clean(const struct pqi_conn *c)
 {
-    return c->state == PQI_IDLE && c->ready && !c->tainted && PQstatus(c->pg) == CONNECTION_OK &&
-           pqi_conn_block(c) == PQI_BLOCK_NONE;
+    return c->state == PQI_IDLE && c->ready && !c->tainted && !c->held &&
+           PQstatus(c->pg) == CONNECTION_OK && pqi_conn_block(c) == PQI_BLOCK_NONE;
 }
 
 struct pg_conn *pqi_conn_lend(struct pqi_conn *c)

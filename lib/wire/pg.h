@@ -36,6 +36,7 @@ struct pqi_stmt {
     bool leaves;               /* may leave temporary objects and channels in the session */
     bool joins; /* the first segment of a send: what cleans the session stands there too */
     bool own;   /* the router's: its prepared statement takes no place of the callers' */
+    bool hold;  /* what follows it waits for pqi_conn_go_on, in the same segment */
     bool flush; /* its answer, and those before, leave the server before the next one runs */
     int since;  /* servers before this version do not know it: left out there, and unanswered */
 };
@@ -111,6 +112,7 @@ struct pqi_conn {
     int64_t moved_ns; /* when an answer came last */
     bool warned;      /* a WARNING that the server is going down came */
     bool tainted;     /* must not be pooled again */
+    bool held;        /* IDLE: amid a segment, and nothing of it was acknowledged yet */
     bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */
     bool cleans;    /* BUSY: with cleaning alone */
     bool uncleaned; /* IDLE: cleaning failed. What was sent with it did not happen */
@@ -130,6 +132,8 @@ struct pqi_conn {
     enum { PQI_BEHIND_NOTHING, PQI_BEHIND_SYNC, PQI_BEHIND_OTHER } behind_end;
     int cap;      /* room for answers */
     uint64_t ids; /* of jobs, given so far */
+    int next;     /* of its own job: the statement to be sent next */
+    bool joined;  /* … what cleans the session has its place ahead */
     struct pqi_prepared prepared;
     uint32_t unclosed[8]; /* prepared statements that are still to be closed */
     int nunclosed;
@@ -164,6 +168,10 @@ bool pqi_conn_stale(const struct pqi_conn *c);
  * Those that `join` meet no temporary object in the session and leave none, nor a channel: what
  * cleans it stands around them. */
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n);
+
+/* IDLE and `held` → BUSY: gives it the rest. What came before can be looked at, and what follows be
+ * changed by that, with all of it still to be done or undone as one. */
+void pqi_conn_go_on(struct pqi_conn *c);
 
 /* IDLE → BUSY: cleans the session, and nothing else. */
 void pqi_conn_clear(struct pqi_conn *c);

@@ -55,22 +55,26 @@ const char *pqi_result_tag(const pqr_result *res)
 }
 
 /* PQcmdTuples tells of SELECT, FETCH and COPY as well. */
-int64_t pqi_result_affected(const pqr_result *res)
+int64_t pqi_tag_affected(const char *tag)
 {
     static const char *const changing[] = {"INSERT ", "UPDATE ", "DELETE ", "MERGE "};
-    const char *tag = pqi_result_tag(res);
-    if (res && res->outcome != PQR_OUTCOME_ANSWERED)
-        return res->affected;
     for (size_t i = 0; i < sizeof changing / sizeof *changing; i++) {
         if (strncmp(tag, changing[i], strlen(changing[i])) != 0)
             continue;
-        const char *count = PQcmdTuples(res->pg), *why;
+        const char *count = strrchr(tag, ' ') + 1, *why;
         int64_t rows = 0;
         pqi_value_int64(&(struct pqi_value){.bytes = count, .len = (int)strlen(count)}, &rows,
                         &why);
         return rows;
     }
     return 0;
+}
+
+int64_t pqi_result_affected(const pqr_result *res)
+{
+    if (res && res->outcome != PQR_OUTCOME_ANSWERED)
+        return res->affected;
+    return pqi_tag_affected(pqi_result_tag(res));
 }
 
 size_t pqi_result_rows(const pqr_result *res)

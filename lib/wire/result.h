@@ -24,6 +24,9 @@ pqr_result *pqi_result_new(struct pg_result *pg, const char *source);
 /* One without an answer. NULL: out of memory. */
 pqr_result *pqi_result_known_by(int outcome, int64_t affected, const char *source);
 
+/* The rows that INSERT, UPDATE, DELETE or MERGE touched, by its command tag; of another one 0. */
+int64_t pqi_tag_affected(const char *tag);
+
 /* One reference more, one less. NULL is accepted. */
 pqr_result *pqi_result_ref(pqr_result *res);
 void pqi_result_unref(pqr_result *res);

@@ -410,6 +410,254 @@ static void after_a_crash_restart_an_id_proves_nothing(void **state)
     end_robbed(&r);
 }
 
+/* ---- With a key ------------------------------------------------------------------------------ */
+
+static const pqr_query *keyed(const char *key, const char *sql)
+{
+    static _Thread_local pqr_query q;
+    q = (pqr_query){.size = sizeof q, .sql = sql, .idempotency_key = key, .deadline_ms = 20000};
+    return &q;
+}
+
+/* How it is known, and how many rows it touched. */
+static void write_keyed(pqr_session *s, const char *key, const char *sql, int outcome, int affected)
+{
+    pqr_result *res = NULL;
+    OK(pqr_write(s, keyed(key, sql), &res, &live_error));
+    assert_int_equal(pqr_known_by(res), outcome);
+    assert_int_equal(pqr_affected(res), affected);
+    pqr_result_free(res);
+}
+
+static void a_repeated_write_runs_once_and_is_told_the_first_ones_outcome(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme"), *other = live_session(db, "globex");
+    const char *two = "insert into note(body) values ('once'), ('once')";
+    write_keyed(s, "order 1", two, PQR_OUTCOME_ANSWERED, 2);
+    for (int i = 0; i < 3; i++)
+        write_keyed(s, "order 1", two, PQR_OUTCOME_REPEATED, 2);
+    assert_int_equal(notes("once"), 2);
+    write_keyed(s, "order 2", two, PQR_OUTCOME_ANSWERED, 2);
+    write_keyed(other, "order 1", two, PQR_OUTCOME_ANSWERED, 2); /* another tenant's key */
+    assert_int_equal(notes("once"), 6);
+    write_keyed(s, "none", "update note set body = 'x' where body = 'no such'",
+                PQR_OUTCOME_ANSWERED, 0);
+    run_write(db, "acme", "insert into note(body) values ('no such')");
+    write_keyed(s, "none", "update note set body = 'x' where body = 'no such'",
+                PQR_OUTCOME_REPEATED, 0);
+    assert_int_equal(notes("x"), 0);
+    pqr_session_close(other);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_write_that_fails_leaves_its_key_free(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_SQL,
+          pqr_write(s, keyed("free", "insert into note(body) values (1/0)"), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "22012");
+    int32_t pid = backend(s);
+    FAILS(PQR_E_SQL,
+          pqr_write(s, keyed("free", "insert into tally values ('text')"), NULL, &live_error));
+    assert_int_equal(backend(s), pid); /* its connection lives on */
+    write_keyed(s, "free", "insert into note(body) values ('freed')", PQR_OUTCOME_ANSWERED, 1);
+    assert_int_equal(notes("freed"), 1);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_repeated_write_that_returned_rows_says_that_they_are_not_kept(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res = NULL;
+    const char *sql = "insert into note(body) values ('kept') returning body";
+    OK(pqr_write(s, keyed("rows", sql), &res, &live_error));
+    assert_string_equal(pqr_text(res, 0, 0), "kept");
+    pqr_result_free(res);
+    res = NULL;
+    FAILS(PQR_E_ROWS_LOST, pqr_write(s, keyed("rows", sql), &res, &live_error));
+    assert_null(res);
+    OK(pqr_write(s, keyed("rows", sql), NULL, &live_error));
+    assert_int_equal(notes("kept"), 1);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_key_is_refused_where_it_cannot_hold(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx;
+    char text[202];
+    memset(text, 'k', 201);
+    text[201] = '\0';
+    FAILS(PQR_E_USAGE, pqr_write(s, keyed(text, "select 1"), NULL, &live_error));
+    says("1 to 200");
+    OK(pqr_write(s, keyed(text + 1, "select 1"), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_write(s, keyed("", "select 1"), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_read(s, keyed("a", "select 1"), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_write(s, keyed("a", "call p()"), NULL, &live_error));
+    FAILS(PQR_E_USAGE, pqr_write(s, PQR_QUERY(.sql = "vacuum", .alone = 1, .idempotency_key = "a"),
+                                 NULL, &live_error));
+    FAILS(PQR_E_USAGE,
+          pqr_begin(s, PQR_TX(.read_only = 1, .idempotency_key = "a"), &tx, &live_error));
+    FAILS(PQR_E_USAGE, pqr_begin(s, PQR_TX(.idempotency_key = ""), &tx, &live_error));
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    FAILS(PQR_E_USAGE, pqr_exec(tx, keyed("a", "select 1"), NULL, &live_error));
+    says("PQR_TX");
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_keyed_write_whose_answer_is_stolen_is_ok_and_happened_once(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    proxy_tell(&r.thief, "cut stolen-keyed UPDATE before"); /* the record of its outcome */
+    write_keyed(r.s, "stolen 1", "insert into note(body) values ('stolen-keyed'), ('other')",
+                PQR_OUTCOME_RESOLVED, 2);
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(notes("stolen-keyed"), 1);
+    proxy_tell(&r.thief, "cut early-keyed INSERT after"); /* behind the claim: nothing happened */
+    write_keyed(r.s, "stolen 2", "update tally set n = n where 'early-keyed' <> ''",
+                PQR_OUTCOME_ANSWERED, 1);
+    end_robbed(&r);
+}
+
+static void a_claim_waits_for_its_twin_and_no_longer_than_its_deadline(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    struct late_write twin = {
+        .s = live_session(db, "acme"),
+        .q = PQR_QUERY(.sql = "insert into note(body) select 'twin' from pg_sleep(2)",
+                       .idempotency_key = "twin", .deadline_ms = 30000)};
+    pthread_t writer;
+    pthread_create(&writer, NULL, write_late, &twin);
+    EVENTUALLY(10000, ask_number(P, "select count(*) from pg_stat_activity where "
+                                    "wait_event = 'PgSleep' and query like '%%twin%%'") == 1);
+    FAILS(PQR_E_SQL, pqr_write(s,
+                               PQR_QUERY(.sql = "insert into note(body) values ('twin')",
+                                         .idempotency_key = "twin", .deadline_ms = 400),
+                               NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "55P03");
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    says("is at work");
+    write_keyed(s, "twin", "insert into note(body) values ('twin')", PQR_OUTCOME_REPEATED, 1);
+    pthread_join(writer, NULL);
+    live_error = twin.err;
+    OK(twin.code);
+    pqr_result_free(twin.res);
+    assert_int_equal(notes("twin"), 1);
+    pqr_session_close(twin.s);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void waiting_for_a_key_is_all_that_its_lock_timeout_bounds(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res;
+    OK(pqr_write(s, keyed("timeouts", "select current_setting('lock_timeout')"), &res,
+                 &live_error));
+    assert_string_equal(pqr_text(res, 0, 0), "0");
+    pqr_result_free(res);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select current_setting('lock_timeout')"), &res, &live_error));
+    assert_string_equal(pqr_text(res, 0, 0), "0");
+    pqr_result_free(res);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void after_a_crash_restart_a_key_still_tells(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    struct late_write w = {.s = r.s,
+                           .q = PQR_QUERY(.sql = "insert into note(body) values ('crashed-keyed')",
+                                          .idempotency_key = "crash", .deadline_ms = 30000)};
+    pthread_t writer;
+    proxy_tell(&r.thief, "cut crashed-keyed UPDATE stay");
+    pthread_create(&writer, NULL, write_late, &w);
+    proxy_hears(&r.thief, "cut");
+    EVENTUALLY(5000, notes("crashed-keyed") == 1);
+    crash_a_backend();
+    proxy_tell(&r.thief, "go");
+    pthread_join(writer, NULL);
+    live_error = w.err;
+    OK(w.code);
+    assert_int_equal(pqr_known_by(w.res), PQR_OUTCOME_RESOLVED);
+    assert_int_equal(pqr_affected(w.res), 1);
+    pqr_result_free(w.res);
+    assert_int_equal(notes("crashed-keyed"), 1);
+    end_robbed(&r);
+}
+
+static int note_bound(pqr_tx *tx, void *runs, pqr_error *err)
+{
+    ++*(int *)runs;
+    return pqr_exec(tx, PQR_QUERY(.sql = "insert into note(body) values ('tx-keyed')"), NULL, err);
+}
+
+static void a_transaction_with_a_key_is_committed_once(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    const pqr_tx_options *o = PQR_TX(.idempotency_key = "transaction", .deadline_ms = 20000);
+    int runs = 0;
+    pqr_tx *tx = NULL;
+    proxy_tell(&r.thief, "cut tx-keyed COMMIT before");
+    OK(pqr_transact(r.s, o, note_bound, &runs, &live_error));
+    proxy_hears(&r.thief, "cut");
+    OK(pqr_transact(r.s, o, note_bound, &runs, &live_error));
+    assert_non_null(strstr(live_error.message, "committed already"));
+    assert_int_equal(runs, 1);
+    assert_int_equal(notes("tx-keyed"), 1);
+    FAILS(PQR_E_DONE_BEFORE, pqr_begin(r.s, o, &tx, &live_error));
+    assert_null(tx);
+    OK(pqr_begin(r.s, PQR_TX(.idempotency_key = "another"), &tx, &live_error));
+    pqr_rollback(tx);
+    OK(pqr_begin(r.s, PQR_TX(.idempotency_key = "another"), &tx, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    end_robbed(&r);
+}
+
+/* The transaction's id is not asked for, so COMMIT alone cannot tell; its key does. */
+static int note_unasked(pqr_tx *tx, void *runs, pqr_error *err)
+{
+    ++*(int *)runs;
+    return pqr_exec(tx,
+                    PQR_QUERY(.sql = "insert into note(body) values ('tx-unasked')", .no_id = 1),
+                    NULL, err);
+}
+
+static void a_transaction_whose_commit_is_in_doubt_is_found_by_its_key(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DATABASE_REPLICA_1_URL");
+    int runs = 0;
+    proxy_tell(&r.thief, "cut tx-unasked COMMIT before");
+    OK(pqr_transact(r.s, PQR_TX(.idempotency_key = "unasked", .deadline_ms = 20000), note_unasked,
+                    &runs, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(runs, 1);
+    assert_int_equal(notes("tx-unasked"), 1);
+    end_robbed(&r);
+}
+
 static int make_tables(void **state)
 {
     (void)state;
@@ -417,7 +665,10 @@ static int make_tables(void **state)
     ask(P, "create table tally(n bigint)");
     ask(P, "insert into tally values (0)");
     signal(SIGPIPE, SIG_IGN);
-    return 0;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    int code = pqr_init(db, 20000, NULL, NULL, &live_error);
+    pqr_close(db, 0);
+    return code;
 }
 
 int main(void)
@@ -437,6 +688,16 @@ int main(void)
         cmocka_unit_test(a_commit_whose_answer_is_stolen_is_ok),
         cmocka_unit_test(a_commit_of_a_transaction_whose_id_was_not_asked_for_is_unknown),
         cmocka_unit_test(after_a_crash_restart_an_id_proves_nothing),
+        cmocka_unit_test(a_repeated_write_runs_once_and_is_told_the_first_ones_outcome),
+        cmocka_unit_test(a_write_that_fails_leaves_its_key_free),
+        cmocka_unit_test(a_repeated_write_that_returned_rows_says_that_they_are_not_kept),
+        cmocka_unit_test(a_key_is_refused_where_it_cannot_hold),
+        cmocka_unit_test(a_keyed_write_whose_answer_is_stolen_is_ok_and_happened_once),
+        cmocka_unit_test(a_claim_waits_for_its_twin_and_no_longer_than_its_deadline),
+        cmocka_unit_test(waiting_for_a_key_is_all_that_its_lock_timeout_bounds),
+        cmocka_unit_test(after_a_crash_restart_a_key_still_tells),
+        cmocka_unit_test(a_transaction_with_a_key_is_committed_once),
+        cmocka_unit_test(a_transaction_whose_commit_is_in_doubt_is_found_by_its_key),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
 }

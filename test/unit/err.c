@@ -47,6 +47,7 @@ static const struct {
     CODE(BUG, UNKNOWN),
     CODE(CANCELLED, SAFE),
     CODE(ROWS_LOST, NEVER),
+    CODE(DONE_BEFORE, NEVER),
 #undef CODE
 };
 
