@@ -27,6 +27,7 @@ static const struct flag {
     {"write", NULL, IS_SWITCH, AT(write), 0, "run it on the primary, and commit it"},
     {"control", NULL, IS_SWITCH, AT(control), 0,
      "the control database, in place of a tenant or shard"},
+    {"older-than", "AGE", IS_TEXT, AT(older_than), 0, "how long ago at least, such as 36h"},
     {"shard", "N", IS_TEXT, AT(shard), 0, "of this shard"},
     {"param", "TEXT", IS_TEXTS, AT(params), 0, "the next of $1, $2, …; may be repeated"},
     {"level", "LEVEL", IS_TEXT, AT(level), 0, "how fresh: session (as is usual), any, primary"},

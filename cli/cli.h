@@ -23,7 +23,8 @@ struct args {
     int64_t deadline_ms;
     bool sql, write, control;
     const char *shard;
-    const char *level; /* NULL: not given */
+    const char *older_than; /* NULL: not given */
+    const char *level;      /* NULL: not given */
     const char **params;
     size_t nparams;
     char **rest; /* what is no option, and its count */
@@ -47,7 +48,7 @@ struct command {
     int (*run)(struct cli *cli);
 };
 
-extern const struct command cmd_check, cmd_env, cmd_init, cmd_pin, cmd_topology, cmd_route,
-    cmd_slot, cmd_query, cmd_docs;
+extern const struct command cmd_check, cmd_env, cmd_init, cmd_pin, cmd_purge, cmd_topology,
+    cmd_route, cmd_slot, cmd_query, cmd_docs;
 
 #endif

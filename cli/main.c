@@ -10,8 +10,8 @@
 #include <string.h>
 
 static const struct command *const commands[] = {
-    &cmd_check, &cmd_env,  &cmd_init,  &cmd_pin,  &cmd_topology,
-    &cmd_route, &cmd_slot, &cmd_query, &cmd_docs,
+    &cmd_check,    &cmd_env,   &cmd_init, &cmd_pin,   &cmd_purge,
+    &cmd_topology, &cmd_route, &cmd_slot, &cmd_query, &cmd_docs,
 };
 
 enum { COMMANDS = sizeof commands / sizeof *commands };

@@ -87,6 +87,13 @@ PQR_API int pqr_init_sql(pqr *db, pqr_progress_fn *text, void *arg, pqr_error *e
 PQR_API int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t timeout_ms,
                     pqr_error *err);
 
+/* Deletes the idempotency keys of what was done more than `older_ms` ago, in every shard and the
+ * control database, a few thousand at a time; each such step waits `timeout_ms` at most. `progress`
+ * (a line a shard) and `deleted` (how many, also after a failure) may be NULL. Errors: as pqr_write.
+ * Since 0.1. */
+PQR_API int pqr_purge(pqr *db, int64_t older_ms, int64_t timeout_ms, pqr_progress_fn *progress,
+                      void *arg, int64_t *deleted, pqr_error *err);
+
 /* ---- The configuration, explained --------------------------------------------------------- */
 
 /* One setting in force: its name, value (never a secret) and where it came from. */

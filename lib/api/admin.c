@@ -3,6 +3,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../ops/init.h"
+#include "../ops/purge.h"
 #include "../run/explain.h"
 #include "../run/gate.h"
 #include "../run/health.h"
@@ -111,6 +112,19 @@ int pqr_pin(pqr *db, const char *tenant, size_t tenant_len, int shard, int64_t t
     PQI_TRY(pqi_gate_in(db, true, err));
     return pqi_leave(db,
                      pqi_pin(db, tenant, tenant_bytes(tenant, tenant_len), shard, timeout_ms, err));
+}
+
+int pqr_purge(pqr *db, int64_t older_ms, int64_t timeout_ms, pqr_progress_fn *progress, void *arg,
+              int64_t *deleted, pqr_error *err)
+{
+    int64_t own;
+    pqi_err_none(err);
+    PQI_TRY(pqi_need(db, "db", err));
+    if (older_ms < 0)
+        return pqi_err(err, PQR_E_USAGE, "older_ms is below 0");
+    PQI_TRY(pqi_gate_in(db, true, err));
+    return pqi_leave(
+        db, pqi_purge(db, older_ms, timeout_ms, progress, arg, deleted ? deleted : &own, err));
 }
 
 int pqr_settings(pqr *db, pqr_setting_fn *each, void *arg, pqr_error *err)

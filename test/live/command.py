@@ -28,7 +28,7 @@ if "TMPDIR" not in os.environ and os.path.isdir("/dev/shm"):
 
 COMMAND = os.environ.get("PQROUTER", os.path.join(HERE, "../../build/cli/pqrouter"))
 PATIENCE_S = 60                     # for what must happen, however slow the machine is
-COMMANDS = ["check", "env", "init", "pin", "topology", "route", "slot", "query", "docs"]
+COMMANDS = ["check", "env", "init", "pin", "purge", "topology", "route", "slot", "query", "docs"]
 LOOK = {"check", "route", "topology"}       # these wait until every server was looked at
 PLANTED = "gEheim/%40#Pa55"        # a password in all that is wrong
 PLANTED_IN_URL = "gEheim%2F%2540%23Pa55"
@@ -158,6 +158,8 @@ class WithoutServers(Case):
                 (["slot"], "slot takes TENANT…: an argument is missing"),
                 (["pin", "acme"], "pin takes TENANT SHARD: an argument is missing"),
                 (["pin", "acme", "one"], 'SHARD is a number from 0, not "one"'),
+                (["purge", "--older-than", "soon"],
+                 '--older-than takes a number with s, m, h or d, such as 36h, not "soon"'),
                 (["query", "acme"], "query takes TENANT SQL: the SQL is missing"),
                 (["query", "--control", "acme", "select 1"],
                  "with --control there is no TENANT, only the SQL"),
@@ -422,6 +424,27 @@ class Stamping(Case):
             self.assertEqual(text, self.run_command("init", "--sql", *args, env=env))
             fleet.sql(node, text, database="by_sql")
         self.assertTrue(eventually(lambda: self.run_json("check", env=env)["ok"]))
+
+    def test_purge_deletes_old_keys_of_every_shard_and_no_others(self):
+        env = databases("purging")
+        self.run_command("init", env=env)
+        fill = ("insert into pqrouter.outcome (tenant, key, at) select '', 'k' || n, now() - "
+                "interval '30 minutes' - n * interval '1 hour' from generate_series(0, 2499) n")
+        count = "select count(*) from pqrouter.outcome"
+        for shard in (0, 1):
+            fleet.sql(f"shard{shard}/primary", fill, database="purging")
+        steps = self.run_command("purge", "--older-than", "2200h", env=env).splitlines()
+        self.assertEqual(["shard0: 300 keys are deleted", "shard1: 300 keys are deleted",
+                          "control: 0 keys are deleted"], steps)
+        self.assertEqual("2200", fleet.sql("shard1/primary", count, database="purging"))
+        answer = self.run_json("purge", "--older-than", "0.5h", env=env)
+        self.assertEqual((2 * 2200, 3), (answer["deleted"], len(answer["steps"])))
+        self.assertEqual("0", fleet.sql("shard1/primary", count, database="purging"))
+        fleet.sql("shard0/primary", "drop table pqrouter.outcome", database="purging")
+        self.assertEqual("SQL", self.run_json("purge", env=env, status=FAILED)["error"]["code"])
+        self.assertIn("run pqrouter init", self.said)
+        self.assertIn("the tables that it lacked are made", self.run_command("init", env=env))
+        self.assertEqual(0, self.run_json("purge", env=env)["deleted"])
 
     def test_a_pin_says_that_no_rows_move_and_route_follows_it(self):
         env = databases("pins")
