@@ -228,8 +228,9 @@ typedef struct pqr_session_options {
 #define PQR_SESSION(...) \
     (&(const pqr_session_options){.size = sizeof(pqr_session_options), __VA_ARGS__})
 
-/* Opens a session. No I/O. The tenant is copied. Errors: USAGE, NOMEM, FORKED, CLOSED.
- * Since 0.1. */
+/* Opens a session. No I/O. The tenant is copied. Where DB_TENANT_SETTING is set, servers are told it
+ * ahead of each call. Errors: USAGE (also a tenant that is not plain UTF-8 text then), NOMEM,
+ * FORKED, CLOSED. Since 0.1. */
 PQR_API int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **out,
                              pqr_error *err);
 

@@ -28,6 +28,7 @@ void pqi_options_free(struct pqi_options *o)
     pqi_mem_free(o->warnings);
     pqi_mem_free(o->fleet_id);
     pqi_mem_free(o->application_name);
+    pqi_mem_free(o->tenant_setting);
     pqi_mem_free(o->sources);
     pqi_mem_free(o);
 }

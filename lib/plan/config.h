@@ -50,6 +50,7 @@ struct pqi_options {
     enum pqi_preference read_preference;
     int64_t max_replica_lag_ms;    /* 0: only by bytes */
     int64_t max_replica_lag_bytes; /* 0: only by time */
+    char *tenant_setting;          /* NULL: servers are not told whose call it is */
     int64_t slow_query_ms;         /* 0: off */
     int log_level;                 /* a pqr_log_level */
     enum pqi_log_format log_format;

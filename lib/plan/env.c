@@ -180,6 +180,23 @@ bool pqi_clean(const char *text, size_t max)
     return true;
 }
 
+/* How long the word is that begins here; 0: none does. */
+static size_t setting_word(const char *text)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+    size_t len = strspn(text, letters);
+    return len > 63 || (*text >= '0' && *text <= '9') ? 0 : len;
+}
+
+bool pqi_is_setting(const char *text)
+{
+    size_t first = setting_word(text);
+    if (first == 0 || text[first] != '.')
+        return false;
+    size_t second = setting_word(text + first + 1);
+    return second > 0 && text[first + 1 + second] == '\0';
+}
+
 struct pqi_quote pqi_quote(const char *text)
 {
     struct pqi_quote q = {""};

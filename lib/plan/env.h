@@ -40,6 +40,10 @@ struct pqi_quote pqi_quote(const char *text);
 /* At most `max` bytes of UTF-8 without control characters? */
 bool pqi_clean(const char *text, size_t max);
 
+/* A setting's name of two words, "app.tenant_id": letters, digits and _, 63 of them at most in each,
+ * and no word begins with a digit. */
+bool pqi_is_setting(const char *text);
+
 /* How many letters must be changed, added or left out to come from `a` to `b`; anything above 2,
  * and anything about texts of 64 bytes and more, is 3. */
 int pqi_distance(const char *a, const char *b);

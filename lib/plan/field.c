@@ -36,7 +36,7 @@ static bool set_choice(int *field, const struct pqi_option *option, const char *
 
 static int set_text(char **field, const struct pqi_option *option, const char *text)
 {
-    if (!pqi_clean(text, (size_t)option->max))
+    if (!pqi_clean(text, (size_t)option->max) || (option->dotted && !pqi_is_setting(text)))
         return PQR_E_CONFIG;
     char *copy = pqi_mem_text(text);
     if (!copy)
@@ -72,6 +72,8 @@ void pqi_field_expect(struct pqi_buf *to, const struct pqi_option *option)
         pqi_buf_format(to, "one of %s", option->choices);
     else if (option->kind == PQI_IS_YES_NO)
         pqi_buf_text(to, "yes or no (use 1/0, true/false, on/off)");
+    else if (option->dotted)
+        pqi_buf_text(to, "a setting's name of two words, such as app.tenant_id");
     else if (option->kind == PQI_IS_TEXT)
         pqi_buf_format(to, "a text of at most %" PRId64 " bytes", option->max);
     else

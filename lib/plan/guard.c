@@ -683,6 +683,48 @@ bool pqi_returns_rows(const char *sql)
     return begins_with_one_of(p, changing) && next_of(&p, returning) != NULL;
 }
 
+/* Names of settings have no case, quoted or not: these are compared as small letters. */
+static bool is_name(struct token t, const char *name, size_t len)
+{
+    bool quoted = t.kind == QUOTED || (t.kind == OTHER && *t.at == '\'');
+    const char *at = t.at + quoted;
+    size_t n = t.len - (quoted ? 2 : 0);
+    if (n != len || (t.kind == OTHER && !quoted))
+        return false;
+    for (size_t i = 0; i < len; i++)
+        if (upper_of(at[i]) != upper_of(name[i]))
+            return false;
+    return true;
+}
+
+/* Does this setting's name stand here, as two words? */
+static bool names_setting(const char *p, const char *setting)
+{
+    size_t first = strcspn(setting, ".");
+    if (!is_name(next(&p), setting, first) || !is_char(next(&p), '.'))
+        return false;
+    return is_name(peek(p), setting + first + 1, strlen(setting + first + 1));
+}
+
+bool pqi_changes_setting(const char *sql, const char *setting)
+{
+    const char *p = statement(sql);
+    if (begins(p, "SET") || begins(p, "RESET")) {
+        const char *name = p;
+        next(&name);
+        if (begins(name, "LOCAL") || begins(name, "SESSION"))
+            next(&name);
+        return names_setting(name, setting);
+    }
+    for (struct token t = next(&p); t.kind != END; t = next(&p)) {
+        const char *inside = p;
+        if (is_name(t, set_config, sizeof set_config - 1) && is_char(next(&inside), '(') &&
+            is_name(peek(inside), setting, strlen(setting)))
+            return true;
+    }
+    return false;
+}
+
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place)
 {
     /* VALUES, TABLE and WITH … SELECT answer SELECT too: almost all do. */

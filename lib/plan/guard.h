@@ -38,6 +38,10 @@ bool pqi_takes_snapshot(const char *sql);
 /* May its answer hold rows: is it a query, or does it have RETURNING? */
 bool pqi_returns_rows(const char *sql);
 
+/* Does the statement change this setting: SET, RESET, or set_config with its name as a plain text?
+ * What is put together out of pieces, or hidden in functions, is not seen. */
+bool pqi_changes_setting(const char *sql, const char *setting);
+
 /* After the fact: may a statement in this place have answered with this command tag ("SELECT 3",
  * PQcmdStatus)? False: it was not what it seemed, and its connection is to be closed. */
 bool pqi_tag_allowed(const char *command_tag, enum pqi_place place);

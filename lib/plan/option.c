@@ -23,6 +23,8 @@
     {AT(PQI_IS_YES_NO, name_, field_), .fallback = (default_), .help = (help_)},
 #define TEXT(name_, field_, max_, help_) \
     {AT(PQI_IS_TEXT, name_, field_), .max = (max_), .help = (help_)},
+#define SETTING(name_, field_, help_) \
+    {AT(PQI_IS_TEXT, name_, field_), .max = 127, .dotted = true, .help = (help_)},
 #define URL(name_, help_) {.kind = PQI_IS_URL, .name = (name_), .secret = true, .help = (help_)},
 #define PART(name_, part_, default_, max_, help_) \
     {.kind = PQI_IS_PART, .name = (name_), .part = (part_), .fallback = (default_), .min = 1, \

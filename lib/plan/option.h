@@ -32,6 +32,7 @@ struct pqi_option {
     enum pqi_zero zero;   /* a duration of 0: out of range unless min is 0; 0; INT64_MAX */
     const char *word;     /* a duration's word for 0 ms */
     const char *choices;
+    bool dotted;         /* a text: the name of a setting, "app.tenant_id" */
     const char *lacking; /* of an ignored one: what this version does not have, "cache" */
     bool secret;         /* also taken as NAME_FILE */
     const char *help;

@@ -21,6 +21,8 @@ static void add_range(struct pqi_buf *to, const struct pqi_option *o)
         pqi_buf_text(to, o->choices);
     else if (o->kind == PQI_IS_YES_NO)
         pqi_buf_text(to, "yes, no");
+    else if (o->dotted)
+        pqi_buf_text(to, "name.name");
     else if (o->kind == PQI_IS_TEXT)
         pqi_buf_format(to, "%" PRId64 " bytes", o->max);
     else

@@ -39,7 +39,7 @@ void pqi_refuse_value(struct pqi_draft *d, const struct pqi_var *v)
 {
     struct pqi_buf expected = {0};
     pqi_field_expect(&expected, v->option);
-    if (v->option->kind == PQI_IS_TEXT)
+    if (v->option->kind == PQI_IS_TEXT && !v->option->dotted)
         pqi_note_bad_text(&d->notes, v->name, v->option->max);
     else
         pqi_note_fault(&d->notes, "%s: \"%s\" is not %s", v->name, pqi_quote(v->text).text,

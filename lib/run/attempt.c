@@ -53,6 +53,8 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
     c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
                                                      : pqi_fate_retry(fate, c->effects));
+    if (c->led && statement == c->first - 1)
+        pqi_err_add(&c->err, "its tenant could not be told: ");
     if (statement >= 0)
         pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
     else if (f->timed_out)
@@ -237,7 +239,7 @@ void pqi_call_run_late(struct pqi_call *c)
     pqi_call_run_failed(c, -1, true);
 }
 
-void pqi_call_attempt(struct pqi_call *c)
+static void send_all(struct pqi_call *c)
 {
     c->state = PQI_CALL_RUN;
     if (c->n == 0) { /* only the connection is wanted */
@@ -260,4 +262,48 @@ void pqi_call_attempt(struct pqi_call *c)
         c->sent_ns = pqi_now_ns();
     pqi_conn_send(c->conn, c->stmts, c->n);
     pqi_call_run_step(c, 0);
+}
+
+/* ---- What runs ahead of a statement that must stand alone ------------------------------------- */
+
+/* Nothing of the call was sent yet. */
+static void ahead_failed(struct pqi_call *c)
+{
+    const struct pqi_answer *a = &c->conn->answers[0];
+    c->conn->tainted = true;
+    bool dead = c->conn->state == PQI_DEAD;
+    pqi_err(&c->err, dead ? PQR_E_LOST : PQR_E_SQL,
+            "%s: its tenant could not be told: ", c->node->target->name);
+    if (!dead && a->state == PQI_ANSWER_ERROR)
+        pqi_answer_tell(a, &c->err);
+    else
+        pqi_err_add(&c->err, "the connection was lost: %s", c->conn->trouble.text);
+    if (!dead || !pqi_call_may_rerun(c)) {
+        pqi_call_end_with_error(c);
+        return;
+    }
+    pqi_call_drop_conn(c);
+    pqi_call_rerun(c, c->write ? PQI_BACKOFF : PQI_ELSEWHERE);
+}
+
+void pqi_call_ahead_step(struct pqi_call *c, short revents)
+{
+    pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_IDLE && c->conn->answers[0].acknowledged)
+        send_all(c);
+    else if (c->conn->state == PQI_IDLE || c->conn->state == PQI_DEAD)
+        ahead_failed(c);
+}
+
+void pqi_call_attempt(struct pqi_call *c)
+{
+    if (!c->ahead) {
+        send_all(c);
+        return;
+    }
+    c->state = PQI_CALL_AHEAD;
+    if (!pqi_call_may_send(c, "getting a connection"))
+        return;
+    pqi_conn_send(c->conn, c->ahead, 1);
+    pqi_call_ahead_step(c, 0);
 }

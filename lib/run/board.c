@@ -11,12 +11,13 @@
 static bool make_answers(struct pqi_call *c)
 {
     struct pqi_job *job = &c->rider.job;
+    int n = c->count + c->led;
     if (!job->answers) {
         job->answers = c->few;
-        if (c->count > (int)(sizeof c->few / sizeof *c->few))
-            job->answers = pqi_mem_array((size_t)c->count, sizeof *job->answers);
+        if (n > (int)(sizeof c->few / sizeof *c->few))
+            job->answers = pqi_mem_array((size_t)n, sizeof *job->answers);
     }
-    job->n = c->count;
+    job->n = n;
     return job->answers != NULL;
 }
 
@@ -32,7 +33,7 @@ bool pqi_call_board(struct pqi_call *c)
                                 : pqi_lane_choose(c->group, c->node, class_ == PQI_PACE_FAST);
     if (!lane || !make_answers(c))
         return false;
-    c->rider.job.stmts = c->stmts + c->first;
+    c->rider.job.stmts = c->stmts + c->first - c->led;
     c->rider.waiter = &c->waiter;
     c->rider.err = &c->err;
     c->rider.hash = c->hash;

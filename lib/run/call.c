@@ -48,12 +48,12 @@ void pqi_call_init(struct pqi_call *c, struct pqr_session *s, int64_t deadline_m
 
 /* ---- Answers -------------------------------------------------------------------------------- */
 
-/* On a lane only the caller's own statements travel. */
+/* On a lane only the caller's own statements travel, and what tells whose they are. */
 struct pqi_answer *pqi_call_answer(struct pqi_call *c, int i)
 {
     if (!c->rode)
         return c->conn && i < c->conn->n ? &c->conn->answers[i] : NULL;
-    int at = i - c->first;
+    int at = i - c->first + c->led;
     return c->rider.job.answers && at >= 0 && at < c->rider.job.n ? &c->rider.job.answers[at]
                                                                   : NULL;
 }
@@ -311,8 +311,9 @@ static void conn_late(struct pqi_call *c, int64_t now)
         pqi_call_run_late(c);
     } else if (deadline) {
         pqi_call_drop_conn(c);
-        pqi_call_end_unsent(c,
-                            c->state == PQI_CALL_CLEAN ? "waiting for a connection" : "connecting");
+        pqi_call_end_unsent(c, c->state == PQI_CALL_CLEAN   ? "waiting for a connection"
+                               : c->state == PQI_CALL_AHEAD ? "telling the server its tenant"
+                                                            : "connecting");
     } else {
         pqi_conn_late(c->conn);
         pqi_call_connect_step(c, 0); /* its name's next address, or it failed */
@@ -331,7 +332,7 @@ static void pause_late(struct pqi_call *c)
 static bool on_conn(const struct pqi_call *c)
 {
     return c->state == PQI_CALL_CONNECT || c->state == PQI_CALL_HANDSHAKE ||
-           c->state == PQI_CALL_CLEAN || c->state == PQI_CALL_RUN;
+           c->state == PQI_CALL_CLEAN || c->state == PQI_CALL_AHEAD || c->state == PQI_CALL_RUN;
 }
 
 static int64_t soonest(int64_t a, int64_t b)
@@ -368,6 +369,8 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         pqi_call_run_step(c, revents);
     else if (c->state == PQI_CALL_CLEAN)
         pqi_call_clean_step(c, revents);
+    else if (c->state == PQI_CALL_AHEAD)
+        pqi_call_ahead_step(c, revents);
     else if (on_conn(c) && !pqi_call_aborted(c) && now < c->until_ns)
         pqi_call_connect_step(c, revents); /* else nothing is sent any more: it ends below */
     else if (c->state == PQI_CALL_QUEUE)

@@ -21,9 +21,12 @@ struct pqi_call {
     enum pqr_level level; /* reads */
     const struct pqi_stmt *stmts;
     int n;
-    int first, count;        /* which of them are the caller's */
-    int tail;                /* so many at the end are the router's, and change no outcome */
-    bool tells_id;           /* stmts[0] asks for the transaction's id */
+    int first, count; /* which of them are the caller's */
+    int tail;         /* so many at the end are the router's, and change no outcome */
+    bool tells_id;    /* stmts[0] asks for the transaction's id */
+    bool led;         /* the one before `first` tells the server whose call it is (wall.h) */
+    const struct pqi_stmt
+        *ahead;              /* in a segment of its own, before what must stand alone; or NULL */
     bool lends;              /* the connection leaves our hands: its session is cleaned first */
     bool keep;               /* leaves the connection in `conn` when it succeeds */
     bool looks;              /* only whether a node can serve it: takes no connection */
@@ -57,6 +60,7 @@ struct pqi_call {
         PQI_CALL_CONNECT,
         PQI_CALL_HANDSHAKE,
         PQI_CALL_CLEAN, /* a pooled connection: what its last user left in the session goes first */
+        PQI_CALL_AHEAD, /* what runs before it alone is under way */
         PQI_CALL_RUN,
         PQI_CALL_RIDE,
         PQI_CALL_PAUSE,

@@ -19,6 +19,36 @@ struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns)
     return c;
 }
 
+/* Said once, and not of each connection. */
+static void warn_of_role(struct pqr *db, const struct pqi_node *node, const struct pqi_login *login)
+{
+    char why[256];
+    if (!pqi_wall_would_not_hold(login, why, sizeof why) || atomic_exchange(&db->warned_role, true))
+        return;
+    pqi_log(&db->log, PQR_LOG_WARN, "role", "%s: %s", node->target->name, why);
+}
+
+bool pqi_conn_heard(struct pqi_node *node, struct pqi_conn *c, bool anyone,
+                    struct pqi_sighting *seen)
+{
+    struct pqr *db = node->shard->db;
+    const char *setting = db->options->tenant_setting;
+    char why[320];
+    if (!pqi_ask_read(c, seen, why, sizeof why)) {
+        pqi_conn_fail(c, PQI_TROUBLE_PROTOCOL, why);
+        return false;
+    }
+    if (anyone || c->ready) /* ready: it was looked at before */
+        return true;
+    if (setting && !pqi_wall_holds(&seen->login, setting, why, sizeof why)) {
+        pqi_conn_fail(c, PQI_TROUBLE_LOGIN, why);
+        return false;
+    }
+    if (!setting)
+        warn_of_role(db, node, &seen->login);
+    return true;
+}
+
 bool pqi_conn_outdated(const struct pqi_node *node, const struct pqi_conn *c)
 {
     return c->generation != atomic_load(&node->pool.generation);

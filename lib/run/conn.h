@@ -8,6 +8,11 @@
  * wait at most. NULL: no memory, the slot is released. */
 struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns);
 
+/* What it was asked first is answered: what the server says of itself. `anyone`: whoever may have
+ * logged in. false: it must not be used, and is DEAD. */
+bool pqi_conn_heard(struct pqi_node *node, struct pqi_conn *c, bool anyone,
+                    struct pqi_sighting *seen);
+
 /* Its handshake is done. */
 void pqi_conn_made(struct pqi_node *node, struct pqi_conn *c);
 

@@ -34,13 +34,16 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
 int pqi_lend_start(struct pqi_op *op, struct pqr_session *s, int mode, const struct pqi_how *how)
 {
     struct pqi_call *c = &op->call;
-    pqi_op_init(op, s, 0, 1, NULL, how);
-    op->stmts[0] = (struct pqi_stmt){
-        .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
-        .sync = true};
+    pqi_op_init(op, s, 0, 2, NULL, how);
+    /* Each with its Sync: whoever fails ends the call, and nothing is lent. */
+    c->n = 0;
+    if (mode != PQR_LEND_WRITE)
+        op->stmts[c->n++] = (struct pqi_stmt){
+            .sql = "select pg_catalog.set_config('default_transaction_read_only', 'on', false)",
+            .sync = true};
+    c->n += pqi_wall_lead_lasting(&s->db->wall, s->name, &op->stmts[c->n]);
     c->keep = c->lends = true;
     c->write = mode == PQR_LEND_WRITE;
-    c->n = c->write ? 0 : 1;
     return PQR_OK;
 }
 

@@ -182,7 +182,7 @@ static void ask(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     if (p->conn->ready)
         pqi_ask_probe(p->conn);
     else
-        pqi_ask_handshake(p->conn, m->db->options->statement_timeout_ms);
+        pqi_ask_handshake(p->conn, m->db->options);
     p->asked = ASKED_SELF;
     p->asked_ns = now;
     p->until_ns = pqi_after_ms(now, patience_ms(p));
@@ -228,9 +228,7 @@ static void answered_map(struct pqi_monitor *m, struct pqi_probe *p)
  * once the newer is known. */
 static void answered_self(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
 {
-    char why[256];
-    if (!pqi_ask_read(p->conn, &p->seen, why, sizeof why)) {
-        pqi_conn_fail(p->conn, PQI_TROUBLE_PROTOCOL, why);
+    if (!pqi_conn_heard(p->node, p->conn, false, &p->seen)) {
         failed(m, p);
         return;
     }

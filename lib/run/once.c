@@ -80,9 +80,9 @@ int pqi_once_write(struct pqi_op *op, const char *key, pqr_error *err)
         return code;
     s[0] = own(pqi_once_claim_sql, op->call.once->claim);
     s[0].joins = true;
-    s[1].hold = true;
-    s[2] = own(pqi_once_record_sql, op->call.once->record);
-    s[2].sync = true;
+    s[op->call.first].hold = true;
+    s[op->call.first + 1] = own(pqi_once_record_sql, op->call.once->record);
+    s[op->call.first + 1].sync = true;
     return PQR_OK;
 }
 
@@ -223,7 +223,7 @@ bool pqi_once_failed(struct pqi_call *c, int statement)
 void pqi_once_explain(struct pqi_call *c, int statement)
 {
     const struct pqi_answer *a = statement >= 0 ? pqi_call_answer(c, statement) : NULL;
-    if (!a || statement == c->first)
+    if (!a || statement == c->first || (c->led && statement == c->first - 1))
         return;
     const char *unusable = pqi_once_unusable(a);
     if (unusable)

@@ -9,8 +9,8 @@
 /* USAGE unless it can be one. */
 int pqi_key_check(const char *key, pqr_error *err);
 
-/* Around a write's statement, which stands at stmts[1]: the claim of its key before it, and behind it
- * what is told of it, which is held back until that is known. */
+/* Around a write's statement, which stands at stmts[first]: the claim of its key at stmts[0], and
+ * behind it what is told of it, which is held back until that is known. */
 int pqi_once_write(struct pqi_op *op, const char *key, pqr_error *err);
 
 /* Behind BEGIN, at stmts[1]: the claim of its key, told of as committed: it is so if anything is. */

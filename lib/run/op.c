@@ -27,12 +27,18 @@ bool pqi_op_init(struct pqi_op *op, struct pqr_session *s, int64_t deadline_ms, 
     return op->stmts && (!how->copy || !name || op->name);
 }
 
-static int check_query(const pqr_query *q, enum pqi_place place, bool *taints, pqr_error *err)
+static int check_query(const pqr_query *q, enum pqi_place place, const char *setting, bool *taints,
+                       pqr_error *err)
 {
     char why[256];
     int code = pqi_sql_check(q->sql, err);
     if (code != PQR_OK)
         return code;
+    if (setting && pqi_changes_setting(q->sql, setting))
+        return pqi_err(err, PQR_E_USAGE,
+                       "%s%s%s holds the session's tenant (DB_TENANT_SETTING) and is not to be "
+                       "changed: open a session for the other tenant",
+                       q->name ? q->name : "", q->name ? ": " : "", setting);
     enum pqi_verdict verdict = pqi_guard(q->sql, place, why, sizeof why);
     *taints = verdict == PQI_TAINT;
     return verdict == PQI_REFUSE ? pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "",
@@ -45,7 +51,7 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
     struct pqi_params *params = NULL;
     bool taints = false;
     op->place = place;
-    int code = check_query(q, place, &taints, err);
+    int code = check_query(q, place, op->call.db->wall.setting, &taints, err);
     if (code == PQR_OK)
         code = pqi_params_bind(&params, q->params, q->nparams, op->copies, err);
     const char *sql = q->sql;

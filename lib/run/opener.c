@@ -150,10 +150,8 @@ static void handshake_done(struct opening *x)
 {
     struct pqi_node *node = x->lane->node;
     struct pqi_sighting seen;
-    char why[256];
     pqr_error err;
-    if (!pqi_ask_read(x->conn, &seen, why, sizeof why)) {
-        pqi_conn_fail(x->conn, PQI_TROUBLE_PROTOCOL, why);
+    if (!pqi_conn_heard(node, x->conn, false, &seen)) {
         fail_connect(x);
         return;
     }
@@ -216,7 +214,7 @@ static void conn_step(struct opening *x, short revents)
         return;
     }
     if (x->conn->state == PQI_IDLE && x->state == CONNECT) {
-        pqi_ask_handshake(x->conn, x->opener->db->options->statement_timeout_ms);
+        pqi_ask_handshake(x->conn, x->opener->db->options);
         x->state = HANDSHAKE;
     }
     if (x->conn->state == PQI_DEAD)

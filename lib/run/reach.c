@@ -72,9 +72,7 @@ static void place_anew(struct pqi_call *c, const char *why)
 static void handshake_done(struct pqi_call *c)
 {
     struct pqi_sighting seen;
-    char why[256];
-    if (!pqi_ask_read(c->conn, &seen, why, sizeof why)) {
-        pqi_conn_fail(c->conn, PQI_TROUBLE_PROTOCOL, why);
+    if (!pqi_conn_heard(c->node, c->conn, c->session->stamping, &seen)) {
         connect_failed(c);
         return;
     }
@@ -107,7 +105,7 @@ void pqi_call_connect_step(struct pqi_call *c, short revents)
     if (c->conn->state == PQI_DEAD) {
         connect_failed(c);
     } else if (c->conn->state == PQI_IDLE && c->state == PQI_CALL_CONNECT) {
-        pqi_ask_handshake(c->conn, c->db->options->statement_timeout_ms);
+        pqi_ask_handshake(c->conn, c->db->options);
         c->state = PQI_CALL_HANDSHAKE;
     } else if (c->conn->state == PQI_IDLE) {
         handshake_done(c);

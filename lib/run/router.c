@@ -112,6 +112,8 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
         code = db->partings && db->opener ? init_shards(db, err)
                                           : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     }
+    if (code == PQR_OK)
+        code = pqi_wall_init(&db->wall, db->options->tenant_setting, err);
     if (code == PQR_OK && !pqi_group_init(&db->threads, db))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
     if (code == PQR_OK)
@@ -164,6 +166,7 @@ void pqi_router_unref(struct pqr *db)
     pqi_partings_free(db->partings);
     pqi_flag_close(db->abort_flag);
     pqi_flag_close(db->monitor_flag);
+    pqi_wall_free(&db->wall);
     pqi_options_free(db->options);
     pqi_waiter_free(&db->emptied);
     pthread_mutex_destroy(&db->gate_lock);

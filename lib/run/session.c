@@ -8,6 +8,18 @@
 
 #include <string.h>
 
+static int take_tenant(struct pqr_session *s, const pqr_session_options *o, pqr_error *err)
+{
+    if (!o->tenant || s->control)
+        return PQR_OK;
+    s->tenant_len = o->tenant_len > 0 ? o->tenant_len : strlen(o->tenant);
+    s->tenant = pqi_mem_bytes(o->tenant, s->tenant_len);
+    if (!s->tenant)
+        return pqi_err(err, PQR_E_NOMEM, "no memory for a session");
+    s->place = pqi_slot(s->tenant, s->tenant_len);
+    return PQR_OK;
+}
+
 int pqi_session_open(struct pqr *db, const pqr_session_options *o, struct pqr_session **out,
                      pqr_error *err)
 {
@@ -19,16 +31,14 @@ int pqi_session_open(struct pqr *db, const pqr_session_options *o, struct pqr_se
     s->deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : db->options->socket_timeout_ms;
     pqi_list_init(&s->txs);
     pqi_list_init(&s->loans);
-    if (o->tenant && !s->control) {
-        s->tenant_len = o->tenant_len > 0 ? o->tenant_len : strlen(o->tenant);
-        s->tenant = pqi_mem_bytes(o->tenant, s->tenant_len);
-        if (!s->tenant) {
-            pqi_mem_free(s);
-            return pqi_err(err, PQR_E_NOMEM, "no memory for a session");
-        }
-        s->place = pqi_slot(s->tenant, s->tenant_len);
-    }
     s->db = db;
+    int code = take_tenant(s, o, err);
+    if (code == PQR_OK)
+        code = pqi_wall_name(&db->wall, s->tenant, s->tenant_len, &s->name, err);
+    if (code != PQR_OK) {
+        pqi_session_free(s);
+        return code;
+    }
     atomic_fetch_add(&db->refs, 1);
     *out = s;
     return PQR_OK;
@@ -37,6 +47,7 @@ int pqi_session_open(struct pqr *db, const pqr_session_options *o, struct pqr_se
 void pqi_session_free(struct pqr_session *s)
 {
     pqi_mem_free(s->tenant);
+    pqi_params_free(s->name);
     pqi_mem_free(s);
 }
 

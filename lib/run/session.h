@@ -8,7 +8,8 @@ struct pqr_session {
     struct pqr *db;
     char *tenant; /* NULL: none */
     size_t tenant_len;
-    uint32_t place; /* among the tenants that wait for the same */
+    uint32_t place;          /* among the tenants that wait for the same */
+    struct pqi_params *name; /* the tenant, for the wall; NULL: there is none */
     bool control;
     int64_t deadline_ms;         /* INT64_MAX: none */
     struct pqi_shard *fixed;     /* this shard, whatever the map says; NULL: the tenant's */

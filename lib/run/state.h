@@ -10,6 +10,7 @@
 #include "../wire/ask.h"
 #include "pool.h"
 #include "ride.h"
+#include "wall.h"
 #include "wanted.h"
 
 #include <pqrouter/admin.h>
@@ -108,6 +109,8 @@ struct pqr {
     int nnodes;
     struct pqi_group threads; /* the blocking callers' lanes */
     struct pqi_pace pace;
+    struct pqi_wall wall;
+    _Atomic bool warned_role;
 
     struct pqi_wait wait; /* how callers wait; set before the first use, never after */
 

@@ -25,8 +25,8 @@ static bool shareable(const struct pqi_stmt *stmts, int n)
     return !taints && n <= SHARED_STATEMENTS && bytes <= SHARED_BYTES;
 }
 
-/* Fills [read only][the caller's …], one segment. On a lane only the caller's travel: its
- * connection is read only by itself. */
+/* Fills [read only][whose it is][the caller's …], one segment. On a lane the first does not travel:
+ * its connection is read only by itself. */
 static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struct pqi_group *group,
                       pqr_error *err)
 {
@@ -36,19 +36,20 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
         if (q[i]->idempotency_key)
             return pqi_err(err, PQR_E_USAGE, "a read has no idempotency key");
     stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .joins = true};
-    c->first = 1;
+    c->led = pqi_wall_lead(&c->db->wall, c->session->name, &stmts[1]);
+    c->first = 1 + c->led;
     for (int i = 0; i < n; i++) {
-        int code = pqi_op_bind(op, 1 + i, q[i], PQI_IN_READ, err);
+        int code = pqi_op_bind(op, c->first + i, q[i], PQI_IN_READ, err);
         if (code != PQR_OK && err)
             err->index = n > 1 ? i : -1;
         if (code != PQR_OK)
             return code;
     }
     c->count = n;
-    c->n = 1 + n;
-    stmts[n].sync = true;
-    c->hash = n == 1 ? stmts[1].hash : 0;
-    if (!c->session->fixed_node && !c->session->stamping && shareable(stmts + 1, n))
+    c->n = c->first + n;
+    stmts[c->n - 1].sync = true;
+    c->hash = n == 1 ? stmts[c->first].hash : 0;
+    if (!c->session->fixed_node && !c->session->stamping && shareable(stmts + c->first, n))
         c->group = group;
     return PQR_OK;
 }
@@ -57,7 +58,7 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
                    const struct pqi_how *how, pqr_error *err)
 {
     int code = PQR_OK;
-    if (!pqi_op_init(op, s, q[0]->deadline_ms, (int)n + 1, q[0]->name, how))
+    if (!pqi_op_init(op, s, q[0]->deadline_ms, (int)n + 2, q[0]->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
     op->call.level = (enum pqr_level)q[0]->level;
     if (code == PQR_OK)
@@ -69,19 +70,16 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
 
 /* ---- Writes --------------------------------------------------------------------------------- */
 
-/* Fills [id][the caller's] · [position]: the second segment tells where what the first one wrote
- * is. Both are one flight, so it costs no time; and if the connection is lost with the answer, the id,
- * which left the server before, tells what to ask for. */
+/* Fills [id][whose it is][the caller's] · [position]: the second segment tells where what the first one
+ * wrote is. Both are one flight, so it costs no time; and if the connection is lost with the answer, the
+ * id, which left the server before, tells what to ask for. */
 static void build_write(struct pqi_op *op)
 {
     struct pqi_call *c = &op->call;
-    struct pqi_stmt *write = &op->stmts[c->first];
-    write->sync = true;
-    if (c->tells_id) {
+    op->stmts[c->first].sync = true;
+    if (c->tells_id)
         op->stmts[0] = pqi_ask_id();
-        op->stmts[0].joins = true;
-    }
-    write->joins = true;
+    op->stmts[0].joins = true;
     op->stmts[c->first + 1] = pqi_ask_position();
     c->tail = 1;
     c->n = c->first + 2;
@@ -92,20 +90,23 @@ static int build_once(struct pqi_op *op, const pqr_query *q, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     int code = pqi_once_write(op, q->idempotency_key, err);
-    op->stmts[3] = pqi_ask_position();
+    op->stmts[c->first + 2] = pqi_ask_position();
     c->tail = 1;
-    c->n = 4;
+    c->n = c->first + 3;
     return code;
 }
 
-/* One that commits by itself, in parts or early, has nothing around it. */
+/* One that commits by itself, in parts or early, has nothing around it: whose it is is told before. */
 static void build_alone(struct pqi_op *op, const pqr_query *q)
 {
+    struct pqi_call *c = &op->call;
     struct pqi_stmt *write = &op->stmts[0];
     write->sync = write->alone = write->leaves = true;
     write->prepare = !q->alone;
-    op->call.partial = true;
-    op->call.n = 1;
+    c->partial = true;
+    c->n = 1;
+    if (pqi_wall_lead_lasting(&c->db->wall, c->session->name, &op->stmts[1]))
+        c->ahead = &op->stmts[1];
 }
 
 static int check_key(const pqr_query *q, bool alone, pqr_error *err)
@@ -126,11 +127,15 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     int code = PQR_OK;
     const char *key = q->idempotency_key;
     bool alone = q->alone != 0 || (q->sql && pqi_commits_inside(q->sql));
-    if (!pqi_op_init(op, s, q->deadline_ms, 4, q->name, how))
+    if (!pqi_op_init(op, s, q->deadline_ms, 5, q->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a write");
     c->tells_id = !alone && !q->no_id && !key;
     c->first = c->tells_id || (key && !alone) ? 1 : 0;
     c->count = 1;
+    if (code == PQR_OK && !alone) {
+        c->led = pqi_wall_lead(&c->db->wall, s->name, &op->stmts[c->first]);
+        c->first += c->led;
+    }
     if (code == PQR_OK)
         code = check_key(q, alone, err);
     if (code == PQR_OK)

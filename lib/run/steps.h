@@ -53,6 +53,7 @@ void pqi_call_ride_step(struct pqi_call *c, int64_t now);
 /* ---- attempt.c -------------------------------------------------------------------------------- */
 
 void pqi_call_attempt(struct pqi_call *c);
+void pqi_call_ahead_step(struct pqi_call *c, short revents);
 void pqi_call_run_step(struct pqi_call *c, short revents);
 void pqi_call_run_late(struct pqi_call *c);
 /* What was sent is answered, or not: `statement` is the one that failed (-1: none of them, the

@@ -118,8 +118,6 @@ static int begin_once(struct pqi_op *op, const pqr_tx_options *o, pqr_error *err
         pqi_op_free(op);
         return code;
     }
-    op->stmts[1].sync = true;
-    op->call.n = 2;
     return PQR_OK;
 }
 
@@ -128,19 +126,28 @@ int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_op
 {
     struct pqi_call *c = &op->call;
     struct pqr_tx *tx = pqi_mem_new(sizeof *tx);
+    int code;
     if (!tx)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
-    pqi_op_init(op, s, o->deadline_ms, 2, NULL, how);
+    pqi_op_init(op, s, o->deadline_ms, 3, NULL, how);
     op->tx = tx;
     op->tx_options = *o;
-    /* BEGIN READ ONLY alone can be undone by SET TRANSACTION. */
-    op->stmts[0] = (struct pqi_stmt){.sql = begin_of(o), .sync = !o->read_only};
-    op->stmts[1] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .sync = true};
+    int n = 0;
+    op->stmts[n++] = (struct pqi_stmt){.sql = begin_of(o), .sync = o->idempotency_key != NULL};
+    if (o->idempotency_key && (code = begin_once(op, o, err)) != PQR_OK)
+        return code;
+    n += o->idempotency_key != NULL;
+    if (o->read_only) /* BEGIN READ ONLY alone can be undone by SET TRANSACTION */
+        op->stmts[n++] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql};
+    c->led = pqi_wall_lead(&s->db->wall, s->name, &op->stmts[n]);
+    n += c->led;
+    c->first = n;
+    op->stmts[n - 1].sync = true;
     c->write = !o->read_only;
     c->level = (enum pqr_level)o->level;
-    c->n = o->read_only ? 2 : 1;
+    c->n = n;
     c->keep = true;
-    return o->idempotency_key ? begin_once(op, o, err) : PQR_OK;
+    return PQR_OK;
 }
 
 int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)

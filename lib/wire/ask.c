@@ -95,21 +95,48 @@ static const char pins_sql[] =
     " pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
     " nullif(pg_catalog.current_setting('search_path'), ''), 'pg_temp'), false)";
 
-void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms)
+/* Who has logged in, and may since have become somebody else. Only where policies count: a table
+ * of theirs whose policies do not hold for its owner. Rights may come by being a member, too. */
+#define LOGIN(table)                                                                                  \
+    "select current_user, pg_catalog.bool_or(r.rolsuper), pg_catalog.bool_or(r.rolbypassrls), " table \
+    " from pg_catalog.pg_roles r where r.rolname operator(pg_catalog.=) current_user"                 \
+    " or r.rolname operator(pg_catalog.=) session_user"
+static const char login_sql[] = LOGIN("''");
+static const char login_and_tables_sql[] = LOGIN(
+    "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c"
+    " join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace"
+    " where c.relrowsecurity and not c.relforcerowsecurity"
+    " and (pg_catalog.pg_has_role(c.relowner, 'USAGE')"
+    "  or pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE')) limit 1)");
+
+/* The tenant's setting begins as nobody's, whatever the role or the URL have set it to. */
+static void write_pins(char *to, size_t size, const struct pqi_options *o)
 {
-    char pins[512];
-    int len = snprintf(pins, sizeof pins, "%s", pins_sql);
-    if (statement_timeout_ms > 0)
-        snprintf(pins + len, sizeof pins - (size_t)len,
-                 ", pg_catalog.set_config('statement_timeout', '%" PRId64 "ms', false)",
-                 statement_timeout_ms);
-    const struct pqi_stmt stmts[] = {
+    size_t len = (size_t)snprintf(to, size, "%s", pins_sql);
+    if (o->statement_timeout_ms > 0)
+        len += (size_t)snprintf(to + len, size - len,
+                                ", pg_catalog.set_config('statement_timeout', '%" PRId64
+                                "ms', false)",
+                                o->statement_timeout_ms);
+    if (o->tenant_setting)
+        snprintf(to + len, size - len, ", pg_catalog.set_config('%s', '', false)",
+                 o->tenant_setting);
+}
+
+enum { HANDSHAKE = 5, HANDSHAKE_LOGIN = 2 };
+
+void pqi_ask_handshake(struct pqi_conn *c, const struct pqi_options *o)
+{
+    char pins[768];
+    write_pins(pins, sizeof pins, o);
+    const struct pqi_stmt stmts[HANDSHAKE] = {
         {.sql = pins, .sync = true},
         {.sql = watch_client_sql, .sync = true},
+        {.sql = o->tenant_setting ? login_and_tables_sql : login_sql, .sync = true},
         identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
-    pqi_conn_send(c, stmts, 4);
+    pqi_conn_send(c, stmts, HANDSHAKE);
 }
 
 void pqi_ask_probe(struct pqi_conn *c)
@@ -202,6 +229,18 @@ static bool read_stamp(const struct pqi_answer *a, struct pqi_stamp *out)
     return true;
 }
 
+static void read_login(const struct pqi_answer *a, struct pqi_login *out)
+{
+    const PGresult *r = a->pg;
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 4)
+        return;
+    out->told = !PQgetisnull(r, 0, 1);
+    out->superuser = text(r, 1)[0] == 't';
+    out->bypasses = text(r, 2)[0] == 't';
+    pqi_copy_text(out->role, sizeof out->role, text(r, 0));
+    pqi_copy_text(out->table, sizeof out->table, text(r, 3));
+}
+
 static const char *error_text(const struct pqi_answer *a)
 {
     const char *message = a->pg ? PQresultErrorField(a->pg, PG_DIAG_MESSAGE_PRIMARY) : NULL;
@@ -220,7 +259,9 @@ bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_
 {
     memset(out, 0, sizeof *out);
     const struct pqi_answer *identity = &c->answers[c->n - 2], *stamp = &c->answers[c->n - 1];
-    if (c->n == 4 && c->answers[0].state != PQI_ANSWER_OK)
+    if (c->n == HANDSHAKE)
+        read_login(&c->answers[HANDSHAKE_LOGIN], &out->login);
+    if (c->n == HANDSHAKE && c->answers[0].state != PQI_ANSWER_OK)
         snprintf(why, why_size, "its settings cannot be pinned: %s", error_text(&c->answers[0]));
     else if (!read_identity(identity, out))
         snprintf(why, why_size, "it does not tell its role: %s", error_text(identity));

@@ -3,9 +3,11 @@
 #ifndef PQI_ASK_H
 #define PQI_ASK_H
 
+#include "../plan/config.h"
 #include "../plan/lsn.h"
 #include "../plan/slot.h"
 #include "../plan/stamp.h"
+#include "../plan/wall.h"
 #include "pg.h"
 
 /* What a server says of itself. */
@@ -20,10 +22,11 @@ struct pqi_sighting {
     int64_t started_us;     /* when its postmaster did */
     int64_t incarnation_us; /* also changes when it restarts from a crash; 0: it does not tell */
     struct pqi_stamp stamp;
+    struct pqi_login login; /* told at the start of a connection only */
 };
 
 /* The first words on a connection: pins its settings, then asks. Each part has its own Sync. */
-void pqi_ask_handshake(struct pqi_conn *c, int64_t statement_timeout_ms);
+void pqi_ask_handshake(struct pqi_conn *c, const struct pqi_options *o);
 
 /* Asks again, on a connection whose handshake is done. */
 void pqi_ask_probe(struct pqi_conn *c);

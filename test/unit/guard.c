@@ -574,6 +574,55 @@ static void rows_come_from_queries_and_from_what_is_returning(void **state)
             fail_msg("%s returns none", none[i]);
 }
 
+static void what_changes_the_tenants_setting_is_found(void **state)
+{
+    (void)state;
+    static const char *const changes[] = {
+        "set app.tenant_id = 'x'",
+        "SET LOCAL app.tenant_id TO 'x'",
+        "set session App.Tenant_Id = default",
+        "set /* a */ local -- b\n app . tenant_id = 'x'",
+        "set \"app\".\"tenant_id\" to 'x'",
+        "reset app.tenant_id",
+        ";; (set local app.tenant_id = 'x')",
+        "select set_config('app.tenant_id', $1, true)",
+        "select pg_catalog.SET_CONFIG ( 'App.Tenant_ID' , $1, false)",
+        "select \"set_config\"/**/('app.tenant_id', $1, false)",
+        "with x as (select set_config('app.tenant_id', 'x', true)) select 1",
+        "update t set a = set_config('app.tenant_id', 'x', true)",
+        "explain analyze select set_config('app.tenant_id', 'x', true)",
+        "select set_config('a.b', 'c', true), set_config('app.tenant_id', 'x', true)",
+    };
+    static const char *const others[] = {
+        "select current_setting('app.tenant_id')",
+        "update t set tenant = current_setting('app.tenant_id')",
+        "insert into t select current_setting('app.tenant_id'), set_config('app.x', 'y', true)",
+        "set app.tenant = 'x'",
+        "set app.tenant_id_ = 'x'",
+        "set local.app.tenant_id = 'x'",
+        "set tenant_id = 'x'",
+        "reset all",
+        "show app.tenant_id",
+        "select 'set_config(''app.tenant_id'', 1)'",
+        "select set_config('app.tenant_ids', 'x', true)",
+        "select set_config($1, 'app.tenant_id', true)",
+        "select my_set_config('app.tenant_id')",
+        "/* set app.tenant_id = 1 */ select 1",
+        "set",
+        "set local",
+        "select set_config(",
+        "select set_config('",
+        "set \"",
+        "",
+    };
+    for (size_t i = 0; i < COUNT(changes); i++)
+        if (!pqi_changes_setting(changes[i], "app.tenant_id"))
+            fail_msg("\"%s\" changes it", changes[i]);
+    for (size_t i = 0; i < COUNT(others); i++)
+        if (pqi_changes_setting(others[i], "app.tenant_id"))
+            fail_msg("\"%s\" does not change it", others[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -590,6 +639,7 @@ int main(void)
         cmocka_unit_test(command_tags_are_judged_by_their_place),
         cmocka_unit_test(a_query_of_the_routers_runs_only_behind_one_that_has_taken_a_snapshot),
         cmocka_unit_test(rows_come_from_queries_and_from_what_is_returning),
+        cmocka_unit_test(what_changes_the_tenants_setting_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,6 +156,33 @@ static void zero_means_what_the_option_says(void **state)
                                          "to 5m (write 5, 0.5, 250ms, 2m)");
 }
 
+static void the_tenants_setting_is_two_words(void **state)
+{
+    (void)state;
+    static const char good[] = "app.tenant_id|a.b|_a._|A1.b2_|"
+                               "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa."
+                               "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+    static const char bad[] = "tenant_id|.a|a.|a..b|a.b.c|1a.b|a.1b|a.b'|a.b c|a-b.c|a.b;|"
+                              "a.\xc3\xa9|a.$b|\"a\".b|*.b|"
+                              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.b";
+    char setting[200], fault[200];
+    const char *rest = good;
+    for (char one[140]; next_of(&rest, one, sizeof one);) {
+        snprintf(setting, sizeof setting, "DB_TENANT_SETTING=%s", one);
+        assert_string_equal(load_good(ENV(ONE, setting))->tenant_setting, one);
+    }
+    rest = bad;
+    for (char one[140]; next_of(&rest, one, sizeof one);) {
+        snprintf(setting, sizeof setting, "DB_TENANT_SETTING=%s", one);
+        snprintf(fault, sizeof fault,
+                 "DB_TENANT_SETTING: \"%.32s\" is not a setting's name of two words, such as "
+                 "app.tenant_id",
+                 one);
+        assert_fault(setting, fault);
+    }
+    assert_null(load_good(ENV(ONE))->tenant_setting);
+}
+
 static void other_values_are_refused_with_what_is_expected(void **state)
 {
     (void)state;
@@ -302,7 +329,7 @@ static void planned_options_are_refused(void **state)
         "DATABASE_DIRECT_URL|DATABASE_SHARD_3_DIRECT_URL|DATABASE_REPLICA_1_WEIGHT|"
         "DATABASE_SHARD_0_REPLICA_2_WEIGHT|DATABASE_SHARD_STRATEGY|DB_CONNECTION_LIMIT_TOTAL|"
         "DB_PGBOUNCER|DB_MIN_REPLICAS|DB_FALLBACK_PERCENT|"
-        "DB_FILL_LIMIT|DB_TENANT_SETTING|DB_TOKEN_KEY|DB_TOKEN_KEY_FILE|DB_RETRY_MAX|"
+        "DB_FILL_LIMIT|DB_TOKEN_KEY|DB_TOKEN_KEY_FILE|DB_RETRY_MAX|"
         "DB_RETRY_BUDGET_PERCENT|DB_BREAKER_FAILURES|DB_BREAKER_COOLDOWN|DB_CACHE_TTL|"
         "DB_CACHE_TTL_JITTER|DB_CACHE_STALE|DB_CACHE_NEGATIVE_TTL|DB_CACHE_LOCK_TIMEOUT|"
         "DB_CACHE_MAX_VALUE|DB_CACHE_LOCAL_BYTES|DB_CACHE_COMPRESSION|DB_CACHE_PREFIX|"
@@ -525,6 +552,7 @@ int main(void)
         cmocka_unit_test(what_is_no_duration_is_refused),
         cmocka_unit_test(what_is_no_whole_number_is_refused),
         cmocka_unit_test(zero_means_what_the_option_says),
+        cmocka_unit_test(the_tenants_setting_is_two_words),
         cmocka_unit_test(other_values_are_refused_with_what_is_expected),
         cmocka_unit_test(a_quoted_value_is_short_and_printable),
         cmocka_unit_test(an_empty_value_is_none_and_blanks_around_one_are_told),
