@@ -260,6 +260,41 @@ static void a_lent_connection_has_its_tenant(void **state)
     pqr_close(db, 0);
 }
 
+/* How often the servers were told, to an end of that kind ("true": the transaction's). */
+static int told(const char *local)
+{
+    char command[256];
+    snprintf(
+        command, sizeof command,
+        "grep -c \"set_config('app.tenant_id', .1, %s)\" \"$PQR_FLEET\"/log/shard0-primary.log",
+        local);
+    FILE *p = popen(command, "r");
+    int n = -1;
+    assert_int_equal(fscanf(p, "%d", &n), 1);
+    pclose(p);
+    return n;
+}
+
+static void what_is_told_ends_with_its_transaction(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(SETTING);
+    pqr_session *ann = live_session(db, "ann");
+    PGconn *pg;
+    int local = told("true"), lasting = told("false");
+    reads_own(ann, "ann", ROWS);
+    OK(pqr_write(ann, PQR_QUERY(.sql = "update item set n = n"), NULL, &live_error));
+    OK(sees_own_in_a_transaction(ann, "ann", NULL));
+    assert_true(told("true") >= local + 3);
+    assert_int_equal(told("false"), lasting);
+    OK(pqr_lend(ann, PQR_LEND_READ, &pg, &live_error)); /* is closed afterwards */
+    pqr_give_back(ann, pg);
+    OK(pqr_write(ann, PQR_QUERY(.sql = "call jot_twice()"), NULL, &live_error));
+    assert_int_equal(told("false"), lasting + 2);
+    pqr_session_close(ann);
+    pqr_close(db, 0);
+}
+
 /* ---- Changing it ------------------------------------------------------------------------------ */
 
 static void to_change_it_is_refused(void **state)
@@ -333,6 +368,18 @@ static void it_begins_as_nobodys(void **state)
     pqr_session_close(nobody);
     pqr_close(db, 0);
     super("alter role app reset app.tenant_id");
+}
+
+static void a_setting_that_means_something_else_is_refused(void **state)
+{
+    (void)state;
+    super("alter role app set session_preload_libraries = 'plpgsql'");
+    pqr *db = ROUTER("DB_TENANT_SETTING=plpgsql.variable_conflict");
+    FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 1000, &live_error));
+    says("its settings cannot be pinned: permission denied to set parameter "
+         "\"plpgsql.variable_conflict\"");
+    pqr_close(db, 0);
+    super("alter role app reset session_preload_libraries");
 }
 
 static void a_tenant_that_no_setting_holds_is_refused(void **state)
@@ -474,9 +521,11 @@ int main(void)
         cmocka_unit_test(what_commits_inside_keeps_its_tenant),
         cmocka_unit_test(a_transaction_keeps_its_tenant_to_its_end),
         cmocka_unit_test(a_lent_connection_has_its_tenant),
+        cmocka_unit_test(what_is_told_ends_with_its_transaction),
         cmocka_unit_test(to_change_it_is_refused),
         cmocka_unit_test(who_changes_it_in_secret_changes_it_for_nobody_else),
         cmocka_unit_test(it_begins_as_nobodys),
+        cmocka_unit_test(a_setting_that_means_something_else_is_refused),
         cmocka_unit_test(a_tenant_that_no_setting_holds_is_refused),
         cmocka_unit_test(a_tenant_that_could_not_be_told_sees_nothing),
         cmocka_unit_test(a_role_without_walls_is_refused),
