@@ -10,11 +10,12 @@ ends, however it ends, they are gone, and so is the folder. docs/fleet.md is the
         fleet.pause_replay("shard0/replica1")
 
 class Fleet(shards=2, replicas=2, redis=True, control=False, durable=False, sync=False,
-            max_connections=200, settings={}, folder=None, owner=0, say=None)
+            max_connections=200, settings={}, folder=None, owner=0, say=None, tls=False)
     Starts a fleet and returns when all of it is up. `settings` go into every postgresql.conf.
     `folder` must not exist yet; by default it is a new one in $TMPDIR, or /tmp. `owner` is the
     process whose end is the fleet's: 0 for this one, None for nobody. `say` is called with a
-    line of text for each step of the start.
+    line of text for each step of the start. With `tls` the servers have certificates for the name
+    fleet.test, by an authority of the fleet's own: folder/tls/ca.crt, beside other.crt of another.
 
 Fleet.attach(folder=None)
     The fleet in that folder; else in $PQR_FLEET; else the only one of this user.
@@ -51,6 +52,8 @@ DOWN_S = 15
 PROGRAMS = {"postgres", "initdb", "pg_basebackup", "cp", "redis-server"}    # what works in a folder
 STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 CLEAN_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+
+TLS_NAME = "fleet.test"     # whom the servers' certificates name
 
 # In every postgresql.conf: small and fast, since nothing here is meant to survive.
 SETTINGS = {
@@ -523,7 +526,7 @@ class Fleet:
     """See the top of this file."""
 
     def __init__(self, shards=2, replicas=2, redis=True, control=False, durable=False, sync=False,
-                 max_connections=200, settings=None, folder=None, owner=0, say=None):
+                 max_connections=200, settings=None, folder=None, owner=0, say=None, tls=False):
         if shards < 1 or replicas < 0:
             raise FleetError("a fleet has one shard or more, and no less than 0 replicas")
         if sync and not replicas:
@@ -534,6 +537,7 @@ class Fleet:
         self._facts = {
             "bin": find_postgres(), "redis": redis and find_redis(), "user": run_user(),
             "shards": shards, "replicas": replicas, "control": control, "sync": sync,
+            "tls": tls and find_openssl(),
             "password": "p@ss/w%rd:?#[]&=+" + os.urandom(6).hex(),
             "settings": {**SETTINGS, **durability(durable),
                          "max_connections": str(max_connections), **(settings or {})},
@@ -601,6 +605,8 @@ class Fleet:
             os.mkdir(self._data("redis"))
             self._own(self._data("redis"))
             self._launch("redis")
+        if self._facts["tls"]:
+            self._make_certificates()
         self._init_primaries()
         self._copy_replicas()
         self._start_all()
@@ -614,6 +620,27 @@ class Fleet:
             yield f"shard{shard}/primary"
             for replica in range(1, self._facts["replicas"] + 1):
                 yield f"shard{shard}/replica{replica}"
+
+    def _make_certificates(self):
+        began = time.monotonic()
+        os.mkdir(self._path("tls"))
+        self._own(self._path("tls"))
+        for name, how in (("ca", []), ("other", []),
+                          ("server", ["-CA", "ca.crt", "-CAkey", "ca.key", "-addext",
+                                      f"subjectAltName=DNS:{TLS_NAME}",
+                                      "-addext", "basicConstraints=critical,CA:FALSE"])):
+            done = subprocess.run(
+                [self._facts["tls"], "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                 "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30", "-subj",
+                 f"/CN={name} of a throw-away fleet", "-keyout", name + ".key",
+                 "-out", name + ".crt", *how],
+                cwd=self._path("tls"), env=CLEAN_ENV, stdin=subprocess.DEVNULL,
+                capture_output=True, text=True)
+            if done.returncode != 0:
+                raise FleetError(f"openssl made no certificate: {done.stderr.strip()}")
+            for ending in (".key", ".crt"):
+                self._own(self._path("tls", name + ending))
+        self._step("certificates", since=began)
 
     def _init_primaries(self):
         """Each by its own initdb, so that each shard has its own system identifier. What is in
@@ -710,7 +737,11 @@ class Fleet:
 
     def _url(self, node):
         password = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in self._facts["password"])
-        return f"postgresql://app:{password}@127.0.0.1:{self._facts['ports'][node]}/app"
+        port = self._facts["ports"][node]
+        if not self._facts["tls"]:
+            return f"postgresql://app:{password}@127.0.0.1:{port}/app"
+        return (f"postgresql://app:{password}@{TLS_NAME}:{port}/app?hostaddr=127.0.0.1"
+                f"&sslrootcert={self._path('tls', 'ca.crt')}")
 
     def status(self):
         """[{node, port, pid, role, timeline, position, paused, system}, …]; None: not known now.
@@ -987,6 +1018,9 @@ class Fleet:
                 "unix_socket_directories": self._path("socket")}
         if self._facts["sync"] and (others := self._others_of_shard(node)):
             mine["synchronous_standby_names"] = f"ANY 1 ({', '.join(others)})"
+        if self._facts["tls"]:
+            mine |= {"ssl": "on", "ssl_cert_file": self._path("tls", "server.crt"),
+                     "ssl_key_file": self._path("tls", "server.key")}
         if follows:
             mine["primary_conninfo"] = (f"host={conninfo(self._path('socket'))} user=postgres "
                                         f"port={self._facts['ports'][follows]} "
@@ -1087,6 +1121,13 @@ def find_redis():
             return path
     raise FleetError("no redis-server; its Debian package: apt install redis-server; "
                      "or do without it: --no-redis")
+
+
+def find_openssl():
+    for folder in ("/usr/bin", "/usr/local/bin"):
+        if os.access(path := os.path.join(folder, "openssl"), os.X_OK):
+            return path
+    raise FleetError("no openssl, which TLS needs; its Debian package: apt install openssl")
 
 
 def durability(durable):
@@ -1262,6 +1303,8 @@ def add_up(up):
     up.add_argument("--control", action="store_true", help="one more primary: control/primary")
     up.add_argument("--durable", action="store_true", help="fsync and full_page_writes on")
     up.add_argument("--sync", action="store_true", help="a commit waits for one standby")
+    up.add_argument("--tls", action="store_true",
+                    help="the servers have certificates for fleet.test, by a CA of their own")
     up.add_argument("--max-connections", type=count(30), default=200, metavar="N",
                     help="default: 200")
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
@@ -1310,7 +1353,7 @@ def up(args, command, top):
     fleet = Fleet(args.shards, args.replicas, args.redis, args.control, args.durable, args.sync,
                   args.max_connections, settings, args.dir,
                   owner=None if args.detach else args.owner or 0,
-                  say=lambda line: print(line, file=sys.stderr, flush=True))
+                  say=lambda line: print(line, file=sys.stderr, flush=True), tls=args.tls)
     if command:
         with fleet:
             return run_command(command, {**without(strangers()), **fleet.env()})

@@ -352,6 +352,17 @@ class OtherFleets(unittest.TestCase, NothingStays):
             f.sql("shard0/primary", "create table u ()")
             f.sql("control/primary", "create table u ()")               # and here for nobody
 
+    def test_with_tls_the_urls_check_the_servers(self):
+        with Fleet(shards=1, replicas=1, redis=False, tls=True) as f:
+            for url in (f.env()["DATABASE_PRIMARY_URL"], f.env()["DATABASE_REPLICA_1_URL"]):
+                checked = url + "&sslmode=verify-full"
+                asks = "select ssl from pg_stat_ssl where pid = pg_backend_pid()"
+                self.assertEqual((0, "t"), psql(checked, asks))
+                status, said = psql(checked.replace("/ca.crt", "/other.crt"), asks)
+                self.assertEqual((2, True), (status, "certificate verify failed" in said))
+                status, said = psql(checked.replace("@fleet.test", "@other.test"), asks)
+                self.assertEqual((2, True), (status, "does not match host name" in said))
+
     def test_two_side_by_side_must_be_told_apart(self):
         with Fleet(1, 0, redis=False) as one, Fleet(1, 0, redis=False) as two:
             self.assertNotEqual(one.sql("shard0/primary", "show port"),
@@ -392,6 +403,8 @@ class OtherFleets(unittest.TestCase, NothingStays):
                 module.find_postgres()
             with self.assertRaisesRegex(FleetError, "apt install redis-server"):
                 module.find_redis()
+            with self.assertRaisesRegex(FleetError, "apt install openssl"):
+                module.find_openssl()
         finally:
             os.access = was
 

@@ -80,7 +80,8 @@ static int fill_place(struct pqi_target *t, const struct pqi_url *url, int i,
         return pqi_url_refuse(fault, "not a numeric address", "hostaddr");
     if (!pqi_read_whole(t->port, 1, 65535, &port))
         return pqi_url_refuse(fault, "not a port from 1 to 65535", "port");
-    t->local = pqi_host_is_local(t->hostaddr ? t->hostaddr : t->host);
+    /* A name with an address of this machine is a tunnel: who stands at its end is not local. */
+    t->local = pqi_host_is_local(t->host) && (!t->hostaddr || pqi_host_is_local(t->hostaddr));
     return PQR_OK;
 }
 

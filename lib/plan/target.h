@@ -24,7 +24,7 @@ struct pqi_target {
     char *password;     /* NULL: none given (libpq looks into the pass file) */
     char *password_raw; /* as it stood in the URL, for pqi_scrub; NULL: it came from elsewhere */
     char *sslmode;      /* always set: verify-full, or "prefer" for a local host, or the URL's */
-    bool local;         /* unix socket, localhost, 127.0.0.0/8, ::1, or so says hostaddr */
+    bool local;         /* unix socket, localhost, 127.0.0.0/8, ::1, and so is its hostaddr */
     struct pqi_keyword *extra;
     int nextra;
     char *shown; /* "postgresql://user@host:port/db": what may be printed; a URL again, so a

@@ -391,14 +391,9 @@ static bool node_hopeless(const struct pqi_shard *s, const struct pqi_node *node
                           pqr_error *err)
 {
     const struct pqi_known *k = &node->known;
-    bool tls = k->trouble.kind == PQI_TROUBLE_TLS;
-    if (tls || k->trouble.kind == PQI_TROUBLE_LOGIN) {
-        pqi_err(
-            err, PQR_E_AUTH, "%s (%s): %s%s", node->target->name, node->target->shown,
-            k->trouble.text,
-            tls ? "; give its CA by sslrootcert=FILE in its URL, or accept this server knowingly "
-                  "by sslmode=require"
-                : "");
+    if (k->trouble.kind == PQI_TROUBLE_TLS || k->trouble.kind == PQI_TROUBLE_LOGIN) {
+        pqi_err(err, PQR_E_AUTH, "%s (%s): %s", node->target->name, node->target->shown,
+                k->trouble.text);
         if (err)
             snprintf(err->sqlstate, sizeof err->sqlstate, "%s", k->trouble.sqlstate);
     } else if (k->sightings == 0 ||

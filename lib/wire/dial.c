@@ -20,7 +20,8 @@ static const struct fixed {
     {"sslcompression", "0"},         {"sslsni", "1"},
     {"krbsrvname", "postgres"},      {"keepalives", "1"},
     {"keepalives_idle", "10"},       {"keepalives_interval", "5"},
-    {"keepalives_count", "3"},
+    {"keepalives_count", "3"},       {"sslnegotiation", "postgres"},
+    {"gssdelegation", "0"},
 };
 
 /* What has no neutral value unless its variable is set: then this one is as if it were not. */
@@ -28,6 +29,7 @@ static const struct shield {
     const char *variable, *key, *value;
 } shields[] = {
     {"PGOPTIONS", "options", " "},
+    {"PGSSLROOTCERT", "sslrootcert", "/dev/null/none"},
     {"PGSSLCERT", "sslcert", "/dev/null/none"},
     {"PGSSLKEY", "sslkey", "/dev/null/none"},
     {"PGSSLCRL", "sslcrl", "/dev/null/none"},
@@ -61,16 +63,23 @@ static bool known(const PQconninfoOption *options, const char *key)
     return false;
 }
 
-/* The system's certificate authorities, where libpq 15 would only look into ~/.postgresql. */
+/* The user's own certificate authorities, as libpq would take them: PGSSLROOTCERT must not stand in
+ * their place. */
+static const char *own_root_certificates(struct pqi_dial *d)
+{
+    const char *home = getenv("HOME");
+    int len = snprintf(d->root_certificate, sizeof d->root_certificate, "%s/.postgresql/root.crt",
+                       home ? home : "");
+    bool found = home && (size_t)len < sizeof d->root_certificate &&
+                 access(d->root_certificate, R_OK) == 0;
+    return found ? d->root_certificate : NULL;
+}
+
+/* The system's, where libpq 15 would only look into ~/.postgresql. */
 static const char *root_certificates(void)
 {
     static const char *const bundles[] = {"/etc/ssl/certs/ca-certificates.crt",
                                           "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"};
-    char own[4096];
-    const char *home = getenv("HOME");
-    if (home && (size_t)snprintf(own, sizeof own, "%s/.postgresql/root.crt", home) < sizeof own &&
-        access(own, R_OK) == 0)
-        return NULL;
     for (size_t i = 0; i < sizeof bundles / sizeof *bundles; i++)
         if (access(bundles[i], R_OK) == 0)
             return bundles[i];
@@ -116,6 +125,7 @@ void pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
     for (int i = 0; i < target->nextra; i++)
         add(d, target->extra[i].key, target->extra[i].value);
     add(d, "application_name", options->application_name);
+    add(d, "sslrootcert", own_root_certificates(d));
     if (strncmp(target->sslmode, "verify", 6) == 0)
         add(d, "sslrootcert", root_certificates());
     add_user_timeout(d, options->socket_timeout_ms);

@@ -15,6 +15,7 @@ struct pqi_dial {
     int n;
     int hostaddr; /* where the address goes; -1: none is passed */
     char tcp_user_timeout[24];
+    char root_certificate[4096]; /* the user's own; "": there is none */
 };
 
 /* `target` and `options` must outlive the dial. */

@@ -4,6 +4,7 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/tls.h"
 #include "world.h"
 
 #include <errno.h>
@@ -158,6 +159,16 @@ static bool lacking(const char *text)
     return strstr(text, "out of memory") != NULL;
 }
 
+/* The advice must not be cut, so what libpq says is. */
+static void die_of_tls(struct pqi_conn *c, const char *reason)
+{
+    char text[sizeof c->trouble.text];
+    const char *advice = pqi_tls_advice(reason);
+    scrubbed(c, text, sizeof text - strlen(advice), reason);
+    strcat(text, advice);
+    die(c, PQI_TROUBLE_TLS, text);
+}
+
 static void classify_refusal(struct pqi_conn *c)
 {
     const char *text = c->pg ? PQerrorMessage(c->pg) : "out of memory";
@@ -172,11 +183,10 @@ static void classify_refusal(struct pqi_conn *c)
         const char *reason = strstr(text, "failed: ");
         reason = reason ? reason + strlen("failed: ") : text;
         bool tls = strstr(text, "SSL") || strstr(text, "certificate");
-        die(c,
-            lacking(text) ? PQI_TROUBLE_NOMEM
-            : tls         ? PQI_TROUBLE_TLS
-                          : PQI_TROUBLE_REFUSED,
-            reason);
+        if (tls && !lacking(text))
+            die_of_tls(c, reason);
+        else
+            die(c, lacking(text) ? PQI_TROUBLE_NOMEM : PQI_TROUBLE_REFUSED, reason);
     }
 }
 

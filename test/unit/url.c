@@ -211,7 +211,8 @@ static void proof_of_identity_is_asked_of_every_host_that_is_not_local(void **st
         {"hostaddr=127.0.0.1", "prefer", true},
         {"hostaddr=10.0.0.1", "verify-full", false},
         {"host=localhost hostaddr=10.0.0.1", "verify-full", false},
-        {"host=db.example hostaddr=127.0.0.1", "prefer", true},
+        {"host=localhost hostaddr=127.0.0.1", "prefer", true},
+        {"host=db.example hostaddr=127.0.0.1", "verify-full", false},
         /* What only looks local. */
         {"host=127.0.0.1.example.com", "verify-full", false},
         {"host=127.1", "verify-full", false},
