@@ -1,5 +1,5 @@
 /* What the router asks a server. Every name is qualified, operators too: the caller's search_path is
- * not ours. */
+ * not ours. So there is no NULLIF here, nor IN: they look for an = by that path. */
 #include "ask.h"
 
 #include "../base/err.h"
@@ -93,7 +93,8 @@ static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
 static const char pins_sql[] =
     "select pg_catalog.set_config('DateStyle', 'ISO', false),"
     " pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
-    " nullif(pg_catalog.current_setting('search_path'), ''), 'pg_temp'), false)";
+    " case when pg_catalog.current_setting('search_path') operator(pg_catalog.<>) ''"
+    "  then pg_catalog.current_setting('search_path') end, 'pg_temp'), false)";
 
 /* Who has logged in, and may since have become somebody else. Only where policies count: a table
  * of theirs whose policies do not hold for its owner. Rights may come by being a member, too. */

@@ -292,20 +292,22 @@ static void the_first_write_of_a_process_is_read_where_the_map_sends_it(void **s
 /* Operators of the names and types that the router's own statements use, ahead of PostgreSQL's. */
 static void set_trap(const char *node)
 {
-    static const char *const operators[][3] = {{"||", "text", "text"},
-                                               {"||", "text", "integer"},
-                                               {"*", "numeric", "integer"},
-                                               {"+", "bigint", "integer"},
-                                               {"=", "oid", "oid"}};
+    static const char *const operators[][3] = {
+        {"||", "text", "text"},     {"||", "text", "integer"}, {"*", "numeric", "integer"},
+        {"+", "bigint", "integer"}, {"=", "oid", "oid"},       {"=", "name", "name"},
+        {"=", "text", "text"}};
     ask(node, "create schema trap");
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) {
         ask(node,
             "create function trap.f%d(%s, %s) returns %s language plpgsql as"
             " $$ begin raise 'trapped'; end $$",
-            i, operators[i][1], operators[i][2], i == 4 ? "boolean" : operators[i][1]);
+            i, operators[i][1], operators[i][2], i >= 4 ? "boolean" : operators[i][1]);
         ask(node, "create operator trap.%s (leftarg = %s, rightarg = %s, function = trap.f%d)",
             operators[i][0], operators[i][1], operators[i][2], i);
     }
+    ask(node,
+        "create function trap.set_config(text, text, boolean) returns text language plpgsql as"
+        " $$ begin raise 'trapped'; end $$");
     ask(node, "alter role app set search_path = trap, pg_catalog, public");
 }
 
@@ -316,7 +318,7 @@ static void a_search_path_does_not_redirect_the_routers_own_statements(void **st
     const char *tenant = tenant_of(0);
     for (int i = 0; i < 2; i++)
         set_trap(primaries[i]);
-    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr *db = ROUTER("DB_HEALTH_INTERVAL=100ms", "DB_TENANT_SETTING=app.tenant_id");
     int ready = pqr_ready(db, 10000, &live_error);
     int pinned = pqr_pin(db, tenant, 0, 1, 10000, &live_error);
     pqr_session *s = live_session(db, tenant);

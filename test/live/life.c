@@ -692,15 +692,32 @@ static void a_connection_carries_the_application_name(void **state)
 static void the_environment_of_libpq_does_not_change_sessions(void **state)
 {
     (void)state;
-    setenv("PGOPTIONS", "-c default_transaction_read_only=on", 1);
-    setenv("PGTARGETSESSIONATTRS", "standby", 1);
-    setenv("PGSSLMODE", "verify-full", 1);
+    static const char *const variables[][2] = {
+        {"PGOPTIONS", "-c default_transaction_read_only=on"},
+        {"PGTARGETSESSIONATTRS", "standby"},
+        {"PGSSLMODE", "verify-full"},
+        {"PGSSLROOTCERT", "/no/such/file"},
+        {"PGSSLCERT", "/no/such/file"},
+        {"PGSSLKEY", "/no/such/file"},
+        {"PGSSLCRL", "/no/such/file"},
+        {"PGSSLMINPROTOCOLVERSION", "TLSv1.3"},
+        {"PGSSLNEGOTIATION", "direct"},
+        {"PGGSSENCMODE", "require"},
+        {"PGCHANNELBINDING", "require"},
+        {"PGREQUIREAUTH", "none"},
+        {"PGREQUIREPEER", "nobody"},
+        {"PGCLIENTENCODING", "LATIN1"},
+        {"PGAPPNAME", "other"},
+        {"PGHOSTADDR", "192.0.2.1"},
+        {"PGSERVICEFILE", "/no/such/file"},
+    };
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        setenv(variables[i][0], variables[i][1], 1);
     pqr *db = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
     run_write(db, "acme", "insert into life values ('env')");
     pqr_close(db, 0);
-    unsetenv("PGOPTIONS");
-    unsetenv("PGTARGETSESSIONATTRS");
-    unsetenv("PGSSLMODE");
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++)
+        unsetenv(variables[i][0]);
 }
 
 /* ---- A failover ------------------------------------------------------------------------------- */

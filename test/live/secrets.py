@@ -241,7 +241,7 @@ class NoSecretIsSeen(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        assert cls.searched > 100_000, cls.searched     # there was something to search
+        assert cls.searched > 1000, cls.searched     # there was something to search
         assert not re.search(MARK, json.dumps([k for k in fleet.env() if k != "PQR_FLEET"]))
 
 

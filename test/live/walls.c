@@ -432,6 +432,45 @@ static void a_tenant_that_could_not_be_told_sees_nothing(void **state)
     }
 }
 
+/* ---- Sizes ------------------------------------------------------------------------------------ */
+
+/* Refused here, and not read: there is but one byte behind the pointer. */
+static void what_is_too_large_is_refused_before_it_is_sent(void **state)
+{
+    (void)state;
+    const size_t most = 16 << 20;
+    char *sql = malloc(most + 2);
+    memset(sql, ' ', most + 1);
+    memcpy(sql, "select 1", 8);
+    sql[most + 1] = '\0';
+    pqr *db = READY_ROUTER(SETTING);
+    pqr_session *ann = live_session(db, "ann");
+    pqr_tx *tx;
+    const pqr_query *const large[] = {
+        PQR_QUERY(.sql = sql),
+        PQR_QUERY(.sql = "select $1", PQR_PARAMS(PQR_BYTES("x", ((size_t)256 << 20) + 1))),
+        PQR_QUERY(.sql = "select $1", PQR_PARAMS(PQR_TEXT_N("x", ((size_t)256 << 20) + 1))),
+        PQR_QUERY(.sql = "select $1", PQR_PARAMS(PQR_BYTES("x", SIZE_MAX - 1)))};
+    OK(pqr_begin(ann, NULL, &tx, &live_error));
+    for (size_t i = 0; i < sizeof large / sizeof *large; i++) {
+        pqr_result *res[2];
+        const pqr_query *const batch[] = {PQR_QUERY(.sql = "select 1"), large[i]};
+        FAILS(PQR_E_USAGE, pqr_read(ann, large[i], NULL, &live_error));
+        says(i == 0 ? "more than 16777216 bytes" : "more than");
+        FAILS(PQR_E_USAGE, pqr_write(ann, large[i], NULL, &live_error));
+        FAILS(PQR_E_USAGE, pqr_exec(tx, large[i], NULL, &live_error));
+        FAILS(PQR_E_USAGE, pqr_read_batch(ann, batch, 2, res, &live_error));
+        assert_int_equal(live_error.index, 1);
+    }
+    sql[most] = '\0'; /* the most there may be */
+    OK(pqr_exec(tx, large[0], NULL, &live_error));
+    OK(pqr_commit(tx, &live_error));
+    reads_own(ann, "ann", ROWS);
+    pqr_session_close(ann);
+    pqr_close(db, 0);
+    free(sql);
+}
+
 /* ---- Who may log in ---------------------------------------------------------------------------- */
 
 /* The fleet's URL with another role in it. */
@@ -528,6 +567,7 @@ int main(void)
         cmocka_unit_test(a_setting_that_means_something_else_is_refused),
         cmocka_unit_test(a_tenant_that_no_setting_holds_is_refused),
         cmocka_unit_test(a_tenant_that_could_not_be_told_sees_nothing),
+        cmocka_unit_test(what_is_too_large_is_refused_before_it_is_sent),
         cmocka_unit_test(a_role_without_walls_is_refused),
         cmocka_unit_test(without_walls_a_superuser_is_warned_of_once),
     };
