@@ -95,7 +95,7 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
         return f->given ? out_of_time : in_time_not_sent;
-    if (f->stale)
+    if (f->stale && !f->inside)
         return to_be_repaired;
     bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
     if (!said || (f->warned && f->severity == PQI_SEV_FATAL))

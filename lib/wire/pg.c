@@ -678,14 +678,20 @@ void pqi_job_reset(struct pqi_job *job)
 
 /* ---- Reading -------------------------------------------------------------------------------- */
 
+static bool comes_from(const PGresult *res, const char *sqlstate, const char *function)
+{
+    const char *from = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+    return strcmp(sqlstate_of(res), sqlstate) == 0 && from && strcmp(from, function) == 0;
+}
+
 /* Our prepared statement is gone, or its plan fits its tables no more: told by the code and by
- * the place in the server's source, which no language changes. */
+ * the place in the server's source, which no language changes. What has a context was told from
+ * within a function or procedure: of a statement of its own, or because it chose that code. */
 static bool stale(const PGresult *res)
 {
-    const char *function = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
-    return strcmp(sqlstate_of(res), "26000") == 0 ||
-           (strcmp(sqlstate_of(res), "0A000") == 0 && function &&
-            strcmp(function, "RevalidateCachedQuery") == 0);
+    return !PQresultErrorField(res, PG_DIAG_CONTEXT) &&
+           (comes_from(res, "26000", "FetchPreparedStatement") ||
+            comes_from(res, "0A000", "RevalidateCachedQuery"));
 }
 
 /* With too many of them the connection is replaced. */

@@ -271,6 +271,26 @@ static void what_may_commit_in_parts_is_never_run_again(void **state)
     assert_int_equal(pqi_fate(&deadlock).write, PQI_RETURN);
 }
 
+/* Only the server's own words at Bind say that a prepared statement is gone: from within what was at
+ * work they say that it had begun. */
+static void only_what_did_not_begin_is_repaired(void **state)
+{
+    (void)state;
+    for (int flags = 0; flags < 4; flags++) {
+        const struct pqi_failure f = {.sqlstate = "26000",
+                                      .severity = PQI_SEV_ERROR,
+                                      .given = true,
+                                      .stale = true,
+                                      .inside = flags & 1,
+                                      .partial = flags & 2};
+        struct pqi_fate fate = pqi_fate(&f);
+        assert_int_equal(fate.write, f.inside ? PQI_RETURN : PQI_ELSEWHERE);
+        assert_int_equal(fate.class_, !f.inside   ? PQI_NOT_RUN
+                                      : f.partial ? PQI_MAYBE
+                                                  : PQI_PERMANENT);
+    }
+}
+
 static void no_failure_is_taken_for_safer_than_it_is(void **state)
 {
     (void)state;
@@ -331,6 +351,7 @@ int main(void)
         cmocka_unit_test(the_end_of_the_server_proves_nothing_of_what_takes_effect_early),
         cmocka_unit_test(what_may_commit_in_parts_is_never_run_again),
         cmocka_unit_test(every_row_of_the_table_holds),
+        cmocka_unit_test(only_what_did_not_begin_is_repaired),
         cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
         cmocka_unit_test(what_ends_a_session_does_so_only_as_fatal),
         cmocka_unit_test(only_the_codes_named_are_run_again),
