@@ -67,6 +67,7 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
         .binary = q->binary_result != 0,
         .taints = taints,
         .prepare = true,
+        .defers = place == PQI_IN_WRITE,
         .hash = pqi_prepared_hash(sql, params ? params->types : NULL, params ? params->n : 0)};
     if (op->nbound++ == 0)
         op->first_bound = i;

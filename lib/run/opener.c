@@ -251,7 +251,9 @@ static void use(struct opening *x, struct pqi_conn *pooled)
         open_new(x);
     } else if (pqi_conn_outdated(node, pooled) || pqi_conn_stale(pooled)) {
         discard(x);
-    } else if (pooled->cleans) {
+    } else if (pooled->cleans || pooled->deferred) {
+        if (!pooled->cleans)
+            pqi_conn_clear(pooled);
         x->state = CLEAN;
         conn_step(x, POLLIN);
     } else {

@@ -161,13 +161,19 @@ void pqi_call_clean_step(struct pqi_call *c, short revents)
         pqi_call_attempt(c);
 }
 
+/* Who neither joins nor clears it itself must find a session as new. */
+static bool clear_first(const struct pqi_call *c)
+{
+    return !c->conn->cleans && (c->lends || (c->partial && c->conn->deferred));
+}
+
 static void use_pooled(struct pqi_call *c)
 {
     if (pqi_conn_outdated(c->node, c->conn) || pqi_conn_stale(c->conn)) {
         discard(c);
         return;
     }
-    if (c->lends && !c->conn->cleans)
+    if (clear_first(c))
         pqi_conn_clear(c->conn);
     if (c->conn->cleans) {
         c->state = PQI_CALL_CLEAN;

@@ -133,7 +133,8 @@ int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_op
     op->tx = tx;
     op->tx_options = *o;
     int n = 0;
-    op->stmts[n++] = (struct pqi_stmt){.sql = begin_of(o), .sync = o->idempotency_key != NULL};
+    op->stmts[n++] = (struct pqi_stmt){
+        .sql = begin_of(o), .sync = o->idempotency_key != NULL, .clears = true};
     if (o->idempotency_key && (code = begin_once(op, o, err)) != PQR_OK)
         return code;
     n += o->idempotency_key != NULL;

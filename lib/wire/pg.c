@@ -434,6 +434,7 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     job->given |= s->alone;
     c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
     c->leaves |= s->leaves;
+    c->deferred |= s->defers;
     /* One that met a prepared statement that is gone goes without, so as not to meet another. */
     if (s->prepare && !job->repaired && may_prepare(c) && !prepare(c, s, job, i, &name))
         return false;
@@ -495,6 +496,13 @@ static bool send_sync(struct pqi_conn *c, struct pqi_mark mark)
 static bool clean_behind(struct pqi_conn *c)
 {
     return clean(c, stop_listening_sql) && clean(c, drop_objects_sql);
+}
+
+/* If it fails, what stands behind it runs all the same: only for what has no effect by itself. */
+static bool clear_ahead(struct pqi_conn *c)
+{
+    c->deferred = false;
+    return clean_behind(c) && send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC});
 }
 
 static void begin_job(struct pqi_conn *c, struct pqi_job *job)
@@ -605,7 +613,8 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     begin_job(c, &c->own);
     c->next = 0;
     c->joined = n > 0 && stmts[0].joins;
-    if (!c->joined || clean(c, drop_objects_sql))
+    bool clears = n > 0 && stmts[0].clears && c->deferred;
+    if ((!c->joined || clean(c, drop_objects_sql)) && (!clears || clear_ahead(c)))
         give_job(c);
     else
         lost(c);
@@ -614,10 +623,10 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 void pqi_conn_clear(struct pqi_conn *c)
 {
     pqi_conn_send(c, NULL, 0);
+    c->leaves = c->deferred = false;
+    c->cleans = true;
     if (c->state != PQI_BUSY)
         return;
-    c->leaves = false;
-    c->cleans = true;
     if (clean_behind(c) && send_sync(c, (struct pqi_mark){.kind = PQI_MARK_SYNC}))
         flush(c);
     else
@@ -794,11 +803,12 @@ static void end_job(struct pqi_conn *c, struct pqi_job *job, enum pqi_end end)
     }
 }
 
-/* Skipped with a statement of the caller's that failed it is not needed: that was undone. */
+/* Skipped with a statement of the caller's that failed it is not needed: that was undone. A Sync that
+ * is nobody's ends a segment that cleans and does nothing else. */
 static bool not_cleaned(const struct pqi_conn *c, const struct pqi_turn *t, enum pqi_event event)
 {
     if (t->mark.kind != PQI_MARK_CLEAN)
-        return c->cleans && t->synced && !t->clean;
+        return t->synced && !t->clean && !t->mark.call && !t->mark.shared;
     return event == PQI_EVENT_ERROR || (event == PQI_EVENT_SKIPPED && c->own.segment_error < 0);
 }
 

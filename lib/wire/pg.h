@@ -34,11 +34,13 @@ struct pqi_stmt {
     uint64_t hash;             /* pqi_prepared_hash, if `prepare` */
     bool taints;               /* may change the session: the connection is not pooled again */
     bool leaves;               /* may leave temporary objects and channels in the session */
-    bool joins; /* the first segment of a send: what cleans the session stands there too */
-    bool own;   /* the router's: its prepared statement takes no place of the callers' */
-    bool hold;  /* what follows it waits for pqi_conn_go_on, in the same segment */
-    bool flush; /* its answer, and those before, leave the server before the next one runs */
-    int since;  /* servers before this version do not know it: left out there, and unanswered */
+    bool defers; /* it may also have deferred triggers do so, behind all that cleans the session */
+    bool clears; /* the first of a send: what these left goes ahead of it, with a Sync of its own */
+    bool joins;  /* the first segment of a send: what cleans the session stands there too */
+    bool own;    /* the router's: its prepared statement takes no place of the callers' */
+    bool hold;   /* what follows it waits for pqi_conn_go_on, in the same segment */
+    bool flush;  /* its answer, and those before, leave the server before the next one runs */
+    int since;   /* servers before this version do not know it: left out there, and unanswered */
 };
 
 /* What came back for a statement. */
@@ -114,6 +116,7 @@ struct pqi_conn {
     bool tainted;     /* must not be pooled again */
     bool held;        /* IDLE: amid a segment, and nothing of it was acknowledged yet */
     bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */
+    bool deferred;  /* so may deferred triggers have: to be cleaned before who does not `join` */
     bool cleans;    /* BUSY: with cleaning alone */
     bool uncleaned; /* IDLE: cleaning failed. What was sent with it did not happen */
     char unclean[160]; /* what the server said to that; scrubbed of secrets */

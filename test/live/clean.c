@@ -2,10 +2,24 @@
  * what it means when it cannot be done. Fleet: one shard, no replica. */
 #include "live.h"
 
+#include <libpq-fe.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define P "shard0/primary"
+
+/* While somebody holds this, no temporary table can be dropped, nor one be made. */
+static PGconn *hold_catalog(void)
+{
+    const char *url = getenv("DATABASE_PRIMARY_URL");
+    PGconn *pg = PQconnectdb(url ? url : getenv("DATABASE_SHARD_0_URL"));
+    PGresult *res = PQexec(pg, "begin; select hold_catalog()");
+    if (PQresultStatus(res) != PGRES_TUPLES_OK)
+        fail_msg("the catalog cannot be held: %s", PQerrorMessage(pg));
+    PQclear(res);
+    return pg;
+}
 
 /* ---- Procedures that commit ------------------------------------------------------------------- */
 
@@ -59,8 +73,120 @@ static void a_read_whose_prepared_statement_is_gone_is_run_again(void **state)
     pqr_close(db, 0);
 }
 
+/* ---- What a deferred trigger makes ------------------------------------------------------------- */
+
+/* It runs at the Sync, behind all that stands in the write's own segment. */
+static void write_with_trigger(pqr_session *s, int32_t *backend)
+{
+    pqr_result *r;
+    OK(pqr_write(s,
+                 PQR_QUERY(.sql = "insert into noted values ('acme') returning pg_backend_pid()"),
+                 &r, &live_error));
+    *backend = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+}
+
+/* On the same connection: no temporary table, no channel. */
+static const char left_sql[] =
+    "select pg_backend_pid(), (select count(*) from pg_class where relnamespace = pg_my_temp_schema()"
+    " and relname = 'scratch'), (select count(*) from pg_listening_channels())";
+
+static void is_as_new(pqr_result *r, int32_t backend)
+{
+    assert_int_equal(pqr_int32(r, 0, 0), backend);
+    assert_int_equal(pqr_int64(r, 0, 1), 0);
+    assert_int_equal(pqr_int64(r, 0, 2), 0);
+    pqr_result_free(r);
+}
+
+static void a_transaction_meets_nothing_of_a_trigger_at_another_s_commit(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+    for (int read_only = 0; read_only < 2; read_only++) {
+        int32_t backend;
+        pqr_tx *tx;
+        pqr_result *r;
+        write_with_trigger(a, &backend);
+        OK(pqr_begin(b, PQR_TX(.read_only = read_only, .level = PQR_LEVEL_PRIMARY), &tx,
+                     &live_error));
+        OK(pqr_exec(tx, PQR_QUERY(.sql = left_sql), &r, &live_error));
+        is_as_new(r, backend);
+        OK(pqr_commit(tx, &live_error));
+    }
+    pqr_session_close(a);
+    pqr_session_close(b);
+    pqr_close(db, 0);
+}
+
+static void a_statement_alone_meets_nothing_of_a_trigger_at_another_s_commit(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1");
+    pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+    int32_t backend;
+    pqr_result *r;
+    write_with_trigger(a, &backend);
+    OK(pqr_write(b, PQR_QUERY(.sql = left_sql, .alone = true), &r, &live_error));
+    is_as_new(r, backend);
+    write_with_trigger(a, &backend);
+    OK(pqr_write(b, PQR_QUERY(.sql = "call look_for_scratch()"), NULL, &live_error));
+    pqr_session_close(a);
+    pqr_session_close(b);
+    pqr_close(db, 0);
+}
+
+static void a_lane_meets_nothing_of_a_trigger_at_another_s_commit(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=3");
+    pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+    int32_t backend;
+    pqr_result *r;
+    write_with_trigger(a, &backend);
+    OK(pqr_read(b, PQR_QUERY(.sql = left_sql), &r, &live_error));
+    is_as_new(r, backend);
+    pqr_session_close(a);
+    pqr_session_close(b);
+    pqr_close(db, 0);
+}
+
+/* BEGIN travels with what clears the session: it counts for nothing if that failed. */
+static void a_transaction_does_not_begin_where_the_session_cannot_be_cleared(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_STATEMENT_TIMEOUT=200ms");
+    pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+    int32_t backend;
+    pqr_tx *tx;
+    pqr_result *r;
+    write_with_trigger(a, &backend);
+    PGconn *holder = hold_catalog();
+    OK(pqr_begin(b, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    assert_int_not_equal(pqr_int32(r, 0, 0), backend);
+    pqr_result_free(r);
+    OK(pqr_commit(tx, &live_error));
+    PQfinish(holder);
+    pqr_session_close(a);
+    pqr_session_close(b);
+    pqr_close(db, 0);
+}
+
 static int prepare(void **state)
 {
+    fleet("sql " P " 'create function hold_catalog() returns void security definer language plpgsql"
+          " as $f$ begin lock table pg_depend in share mode; end $f$'");
+    ask(P, "create table noted(tenant text)");
+    ask(P, "create function scratch() returns trigger language plpgsql as $$ begin"
+           " create temp table if not exists scratch(tenant text);"
+           " insert into scratch values (new.tenant); listen scratch; return null; end $$");
+    ask(P, "create constraint trigger scratch after insert on noted deferrable initially deferred"
+           " for each row execute function scratch()");
+    ask(P, "create procedure look_for_scratch() language plpgsql as $$ begin"
+           " if to_regclass('pg_temp.scratch') is not null then raise 'another''s'; end if;"
+           " end $$");
     ask(P, "create function forget_statements() returns int language plpgsql as $$ begin"
            " deallocate all; return 1; end $$");
     ask(P, "create sequence turns");
@@ -80,6 +206,10 @@ int main(void)
         cmocka_unit_test(a_procedure_that_has_committed_is_never_run_again_whatever_it_raises),
         cmocka_unit_test(a_write_that_raises_such_a_code_runs_once),
         cmocka_unit_test(a_read_whose_prepared_statement_is_gone_is_run_again),
+        cmocka_unit_test(a_transaction_meets_nothing_of_a_trigger_at_another_s_commit),
+        cmocka_unit_test(a_statement_alone_meets_nothing_of_a_trigger_at_another_s_commit),
+        cmocka_unit_test(a_transaction_does_not_begin_where_the_session_cannot_be_cleared),
+        cmocka_unit_test(a_lane_meets_nothing_of_a_trigger_at_another_s_commit),
     };
     return cmocka_run_group_tests(tests, prepare, close_router);
 }
