@@ -188,8 +188,19 @@ static void ask(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     p->until_ns = pqi_after_ms(now, patience_ms(p));
 }
 
+/* A pooled connection that is still being cleaned up behind its last user was asked nothing. */
+static bool only_cleans(const struct pqi_probe *p)
+{
+    return p->conn->cleans && p->asked == ASKED_NOTHING;
+}
+
 static void failed(struct pqi_monitor *m, struct pqi_probe *p)
 {
+    if (only_cleans(p)) { /* that says nothing of the server: another connection will do */
+        drop_conn(m, p);
+        p->wants_conn = true;
+        return;
+    }
     struct pqi_trouble trouble = p->conn->trouble;
     bool was_ready = p->conn->ready;
     drop_conn(m, p);
@@ -276,12 +287,12 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
         p->wants_conn = true;
         return false;
     }
+    p->until_ns = pqi_after_ms(now, patience_ms(p));
+    p->asked_ns = now;
     if (taken == PQI_TAKE_SLOT) {
         p->own_slot = m->db->options->connection_limit > 2;
-        p->until_ns = pqi_after_ms(now, patience_ms(p));
         p->conn = pqi_conn_open(p->node, p->until_ns);
         p->own_slot &= p->conn != NULL;
-        p->asked_ns = now;
     }
     return p->conn != NULL;
 }

@@ -174,8 +174,60 @@ static void a_transaction_does_not_begin_where_the_session_cannot_be_cleared(voi
     pqr_close(db, 0);
 }
 
+/* ---- Who waits for what is being cleaned ------------------------------------------------------- */
+
+/* One that cleans, and cannot end that while the catalog is held; where there is no other connection,
+ * the server has not been seen for so long by then. */
+static PGconn *leave_a_table(pqr *db, pqr_session *s, int64_t unseen_ms, int32_t *backend)
+{
+    pqr_tx *tx;
+    pqr_result *r;
+    OK(pqr_begin(s, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select leave_table(), pg_backend_pid()"), &r, &live_error));
+    *backend = pqr_int32(r, 0, 1);
+    pqr_result_free(r);
+    EVENTUALLY(10000, health_of(db, P).seen_ms >= unseen_ms);
+    PGconn *holder = hold_catalog();
+    OK(pqr_commit(tx, &live_error));
+    return holder;
+}
+
+static void the_monitor_waits_for_a_connection_that_is_being_cleaned(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1", "DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    int32_t before;
+    PGconn *holder = leave_a_table(db, s, 1100, &before); /* longer than the monitor waits */
+    EVENTUALLY(5000, health_of(db, P).conns_idle == 0);   /* it has it */
+    PQfinish(holder);
+    assert_int_equal(backend(s), before);
+    assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void a_server_is_not_called_silent_while_it_only_cleans(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1", "DB_HEALTH_INTERVAL=100ms");
+    pqr_session *s = live_session(db, "acme");
+    int32_t before;
+    PGconn *holder = leave_a_table(db, s, 0, &before);
+    while (health_of(db, P).seen_ms < 1500) /* longer than the monitor waits */
+        assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
+    assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
+    assert_string_equal(health_of(db, P).why, "");
+    PQfinish(holder);
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
 static int prepare(void **state)
 {
+    ask(P, "create function leave_table() returns int language plpgsql as $$ begin"
+           " create temp table left_behind(x int); return 1; end $$");
     fleet("sql " P " 'create function hold_catalog() returns void security definer language plpgsql"
           " as $f$ begin lock table pg_depend in share mode; end $f$'");
     ask(P, "create table noted(tenant text)");
@@ -210,6 +262,8 @@ int main(void)
         cmocka_unit_test(a_statement_alone_meets_nothing_of_a_trigger_at_another_s_commit),
         cmocka_unit_test(a_transaction_does_not_begin_where_the_session_cannot_be_cleared),
         cmocka_unit_test(a_lane_meets_nothing_of_a_trigger_at_another_s_commit),
+        cmocka_unit_test(the_monitor_waits_for_a_connection_that_is_being_cleaned),
+        cmocka_unit_test(a_server_is_not_called_silent_while_it_only_cleans),
     };
     return cmocka_run_group_tests(tests, prepare, close_router);
 }
