@@ -102,12 +102,32 @@ static void ride_over(struct pqi_call *c)
         c->rode = false;
 }
 
+/* Does it wait in vain for its lane to be opened? While that waits for the pool, as any call for a
+ * connection; then, while it connects, as any call for a server. */
+static bool waits_in_vain(const struct pqi_call *c, struct pqi_lane *lane, int64_t now,
+                          bool *for_the_pool)
+{
+    if (now < c->queue_until_ns || !pqi_lane_opening(lane))
+        return false;
+    *for_the_pool = atomic_load(&lane->queued);
+    return *for_the_pool || now >= c->hope_until_ns;
+}
+
+static void not_opened(struct pqi_call *c)
+{
+    pqi_err(&c->err, PQR_E_CONNECT, "%s (%s): no connection in %lld ms", c->node->target->name,
+            c->node->target->shown, (long long)pqi_call_spent_ms(c));
+    pqi_call_end_with_error(c);
+}
+
 /* Out of time or patience: the answer, if it comes, is dropped. */
-static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane)
+static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane, bool for_the_pool)
 {
     c->rider.trouble = (struct pqi_trouble){0};
-    if (for_a_lane) {
+    if (for_a_lane && for_the_pool) {
         pqi_call_pool_timed_out(c);
+    } else if (for_a_lane) {
+        not_opened(c);
     } else if (!sent) {
         pqi_call_end_unsent(c, "waiting for a connection");
     } else {
@@ -122,8 +142,8 @@ static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane)
 void pqi_call_ride_step(struct pqi_call *c, int64_t now)
 {
     struct pqi_lane *lane = c->rider.lane;
-    bool sent = false, late = pqi_call_aborted(c) || now >= c->until_ns;
-    bool waits = !late && now >= c->queue_until_ns && pqi_lane_opening(lane);
+    bool sent = false, for_the_pool = false, late = pqi_call_aborted(c) || now >= c->until_ns;
+    bool waits = !late && waits_in_vain(c, lane, now, &for_the_pool);
     bool stuck = !late && !waits && now >= c->stuck_ns && pqi_lane_stuck(lane, &c->rider, now);
     if (now >= c->stuck_ns) {
         c->stuck_ms = c->stuck_ms < STUCK_LOOK_MS ? c->stuck_ms * 2 : STUCK_LOOK_MS;
@@ -135,7 +155,7 @@ void pqi_call_ride_step(struct pqi_call *c, int64_t now)
             return;
         if (pqi_lane_leave(lane, &c->rider, &sent)) {
             if (!stuck) {
-                ride_ended(c, sent, waits);
+                ride_ended(c, sent, waits, for_the_pool);
                 return;
             }
             c->off_lanes = true; /* on a connection of its own it waits for nobody */

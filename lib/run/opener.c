@@ -240,11 +240,19 @@ static void open_new(struct opening *x)
     conn_step(x, 0);
 }
 
+/* Those who wait for the lane wait for the pool then. Said before it is asked for, so that the grant,
+ * which may come from any thread, has the last word. */
+static void say_queued(struct opening *x, bool queued)
+{
+    atomic_store(&x->lane->queued, queued);
+}
+
 /* A connection that is idle in the pool becomes the lane's, if it is still good; NULL: a slot, for
  * a new one. */
 static void use(struct opening *x, struct pqi_conn *pooled)
 {
     struct pqi_node *node = x->lane->node;
+    say_queued(x, false);
     x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
     x->conn = pooled;
     if (!pooled) {
@@ -265,6 +273,7 @@ static void take(struct opening *x)
 {
     struct pqi_conn *conn = NULL;
     x->state = QUEUE;
+    say_queued(x, true);
     switch (pqi_pool_take(&x->lane->node->pool, &x->ticket, &conn)) {
     case PQI_TAKE_CONN:
     case PQI_TAKE_SLOT:
@@ -278,9 +287,12 @@ static void take(struct opening *x)
     }
 }
 
+/* It may have got something: the opener looks. */
 static void on_granted(struct pqi_waiter *w)
 {
-    pqi_flag_set(pqi_container(w, struct opening, waiter)->opener->db->wanted.flag);
+    struct opening *x = pqi_container(w, struct opening, waiter);
+    say_queued(x, false);
+    pqi_flag_set(x->opener->db->wanted.flag);
 }
 
 static void start(struct pqi_opener *o, struct pqi_lane *lane)
@@ -311,9 +323,10 @@ static void look_at_queued(struct pqi_opener *o)
     for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
         struct opening *x = pqi_container(l, struct opening, link);
         next = l->next;
-        enum pqi_ticket_state queued = x->state == QUEUE
-                                           ? pqi_pool_queued(&x->lane->node->pool, &x->ticket)
-                                           : PQI_TICKET_WAITS;
+        if (x->state != QUEUE)
+            continue;
+        say_queued(x, true);
+        enum pqi_ticket_state queued = pqi_pool_queued(&x->lane->node->pool, &x->ticket);
         if (queued == PQI_TICKET_GRANTED)
             use(x, x->ticket.conn);
         else if (queued == PQI_TICKET_REFUSED)

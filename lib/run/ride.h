@@ -75,6 +75,7 @@ struct pqi_lane {
     char session[24];   /* what it held at first */
 
     struct pqi_link opening; /* the opener's */
+    _Atomic bool queued;     /* OPENING: it waits for the pool, which is full */
     bool orphan;             /* its group is gone while it was being opened */
     void *side;              /* its driver's */
 };

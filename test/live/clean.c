@@ -224,6 +224,48 @@ static void a_server_is_not_called_silent_while_it_only_cleans(void **state)
     pqr_close(db, 0);
 }
 
+/* ---- nowait ------------------------------------------------------------------------------------ */
+
+static void new_connections_take(int seconds)
+{
+    fleet("sql " P " 'alter system set pre_auth_delay = %d' 'select pg_reload_conf()'", seconds);
+    EVENTUALLY(10000,
+               ask_number(P, "select setting from pg_settings where name = 'pre_auth_delay'") ==
+                   seconds);
+}
+
+static void nowait_waits_for_a_lane_that_is_being_opened(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_POOL_TIMEOUT=nowait");
+    pqr_session *s = live_session(db, "acme");
+    new_connections_take(1);
+    int code = pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error);
+    new_connections_take(0);
+    OK(code);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* All but the monitor's are in use. */
+static void nowait_does_not_wait_for_a_lane_where_the_pool_is_full(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=3", "DB_POOL_TIMEOUT=nowait");
+    pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+    pqr_tx *one, *two;
+    OK(pqr_begin(a, NULL, &one, &live_error));
+    OK(pqr_begin(a, NULL, &two, &live_error));
+    FAILS(PQR_E_POOL_TIMEOUT, pqr_read(b, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    says("DB_CONNECTION_LIMIT");
+    pqr_rollback(one);
+    OK(pqr_read(b, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    pqr_rollback(two);
+    pqr_session_close(a);
+    pqr_session_close(b);
+    pqr_close(db, 0);
+}
+
 static int prepare(void **state)
 {
     ask(P, "create function leave_table() returns int language plpgsql as $$ begin"
@@ -264,6 +306,8 @@ int main(void)
         cmocka_unit_test(a_lane_meets_nothing_of_a_trigger_at_another_s_commit),
         cmocka_unit_test(the_monitor_waits_for_a_connection_that_is_being_cleaned),
         cmocka_unit_test(a_server_is_not_called_silent_while_it_only_cleans),
+        cmocka_unit_test(nowait_waits_for_a_lane_that_is_being_opened),
+        cmocka_unit_test(nowait_does_not_wait_for_a_lane_where_the_pool_is_full),
     };
     return cmocka_run_group_tests(tests, prepare, close_router);
 }
