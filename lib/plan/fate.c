@@ -119,6 +119,17 @@ int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool
     return answered ? PQR_E_SQL : PQR_E_LOST;
 }
 
+/* A lock, a time limit or a want of the server's passes; what the statement itself has made such that
+ * it cannot be removed (55006) does not. */
+pqr_retry pqi_undone_retry(const char *sqlstate)
+{
+    static const char *const pass[] = {"40001", "40P01", "53", "55P03", "57"};
+    for (size_t i = 0; i < sizeof pass / sizeof *pass; i++)
+        if (strncmp(sqlstate, pass[i], strlen(pass[i])) == 0)
+            return PQR_RETRY_SAFE;
+    return PQR_RETRY_NEVER;
+}
+
 pqr_retry pqi_fate_retry(const struct pqi_fate *fate, bool write)
 {
     if (fate->class_ == PQI_PERMANENT)

@@ -46,4 +46,8 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f);
 int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool write);
 pqr_retry pqi_fate_retry(const struct pqi_fate *fate, bool write);
 
+/* Of a statement that was undone because what cleans its session, behind it in its segment, failed with
+ * this SQLSTATE, and did so again in another session. */
+pqr_retry pqi_undone_retry(const char *sqlstate);
+
 #endif

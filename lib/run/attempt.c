@@ -197,6 +197,34 @@ void pqi_call_run_done(struct pqi_call *c)
     pqi_call_done(c);
 }
 
+/* Its statements have run: if the session could not be cleaned, then that was behind them. */
+static bool undone(struct pqi_call *c)
+{
+    bool ran = c->stmts[0].joins;
+    for (int i = c->first; i < c->first + c->count && ran; i++)
+        ran = pqi_call_answer(c, i)->state == PQI_ANSWER_OK;
+    return ran;
+}
+
+/* What it left in its session could not be removed, and that undid it: once for the session's sake,
+ * twice by its own doing. */
+static void run_undone(struct pqi_call *c)
+{
+    char name[80];
+    if (c->undone++ == 0) {
+        pqi_call_uncleaned(c);
+        return;
+    }
+    pqi_err(&c->err, PQR_E_SQL, "%s: %s", c->node->target->name, label(c, name, sizeof name));
+    c->err.retry = (int32_t)pqi_undone_retry(c->conn->unclean_sqlstate);
+    pqi_err_add(&c->err,
+                "it was rolled back, since what it left in its session cannot be removed: %s; what "
+                "has such triggers pending or cursors open is to be run in a transaction",
+                c->conn->unclean);
+    pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, c->conn->unclean_sqlstate);
+    pqi_call_end_with_error(c);
+}
+
 void pqi_call_run_step(struct pqi_call *c, short revents)
 {
     if (c->doubt) {
@@ -210,7 +238,9 @@ void pqi_call_run_step(struct pqi_call *c, short revents)
     pqi_conn_step(c->conn, revents);
     if (c->conn->state == PQI_IDLE && c->conn->held && !c->conn->uncleaned)
         pqi_once_go_on(c);
-    if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
+    if (c->conn->state == PQI_IDLE && c->conn->uncleaned && undone(c))
+        run_undone(c);
+    else if (c->conn->state == PQI_IDLE && c->conn->uncleaned)
         pqi_call_uncleaned(c);
     else if (c->conn->state == PQI_IDLE)
         pqi_call_run_done(c);

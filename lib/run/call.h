@@ -72,6 +72,7 @@ struct pqi_call {
     int attempts;
     struct pqi_once *once;   /* it has a key */
     struct pqi_doubt *doubt; /* its answer was lost: it is finding out what became of it */
+    int undone;              /* so often what it left in its session could not be removed */
     bool tried[PQI_NODES_MAX];
     struct pqi_waiter waiter;
     struct pqi_ticket ticket;

@@ -224,6 +224,32 @@ static void a_server_is_not_called_silent_while_it_only_cleans(void **state)
     pqr_close(db, 0);
 }
 
+/* ---- What cannot be removed -------------------------------------------------------------------- */
+
+/* The server cannot drop the table that such a function made before its transaction has ended, and
+ * what cleans the session stands before that. */
+static void a_write_whose_leavings_cannot_be_removed_is_told_so(void **state)
+{
+    static const char *const statements[] = {"select leave_pending()", "select leave_cursor()"};
+    pqr_session *s = live_session(*state, "acme");
+    for (size_t i = 0; i < sizeof statements / sizeof *statements; i++) {
+        ask(P, "truncate step");
+        ask(P, "select setval('turns', 1)");
+        FAILS(PQR_E_SQL, pqr_write(s, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+        assert_string_equal(live_error.sqlstate, "55006");
+        assert_int_equal(live_error.retry, PQR_RETRY_NEVER);
+        says("in a transaction");
+        assert_in_range(ask_number(P, "select last_value from turns"), 2, 3); /* twice at most */
+        assert_int_equal(ask_number(P, "select count(*) from step"), 0);
+        pqr_tx *tx; /* as it says */
+        OK(pqr_begin(s, NULL, &tx, &live_error));
+        OK(pqr_exec(tx, PQR_QUERY(.sql = statements[i]), NULL, &live_error));
+        OK(pqr_commit(tx, &live_error));
+        assert_int_equal(ask_number(P, "select count(*) from step"), 1);
+    }
+    pqr_session_close(s);
+}
+
 /* ---- nowait ------------------------------------------------------------------------------------ */
 
 static void new_connections_take(int seconds)
@@ -268,6 +294,16 @@ static void nowait_does_not_wait_for_a_lane_where_the_pool_is_full(void **state)
 
 static int prepare(void **state)
 {
+    ask(P, "create function leave_pending() returns int language plpgsql as $$ begin"
+           " perform nextval('turns'); insert into step values (1);"
+           " create temp table parent(id int primary key);"
+           " create temp table child(id int references parent deferrable initially deferred);"
+           " insert into parent values (1); insert into child values (1); return 1; end $$");
+    ask(P, "create function leave_cursor() returns refcursor language plpgsql as $$"
+           " declare rows refcursor; begin"
+           " perform nextval('turns'); insert into step values (1);"
+           " create temp table shown(x int); open rows for select * from shown;"
+           " return rows; end $$");
     ask(P, "create function leave_table() returns int language plpgsql as $$ begin"
            " create temp table left_behind(x int); return 1; end $$");
     fleet("sql " P " 'create function hold_catalog() returns void security definer language plpgsql"
@@ -306,6 +342,7 @@ int main(void)
         cmocka_unit_test(a_lane_meets_nothing_of_a_trigger_at_another_s_commit),
         cmocka_unit_test(the_monitor_waits_for_a_connection_that_is_being_cleaned),
         cmocka_unit_test(a_server_is_not_called_silent_while_it_only_cleans),
+        cmocka_unit_test(a_write_whose_leavings_cannot_be_removed_is_told_so),
         cmocka_unit_test(nowait_waits_for_a_lane_that_is_being_opened),
         cmocka_unit_test(nowait_does_not_wait_for_a_lane_where_the_pool_is_full),
     };

@@ -291,6 +291,22 @@ static void only_what_did_not_begin_is_repaired(void **state)
     }
 }
 
+/* Of all codes: only what passes by itself is worth trying again. */
+static void what_undoes_itself_would_do_so_again(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT(rows) + COUNT(others); i++) {
+        const char *s = sqlstate_at(i);
+        bool passes = strcmp(s, "40001") == 0 || strcmp(s, "40P01") == 0 ||
+                      strcmp(s, "55P03") == 0 || strncmp(s, "53", 2) == 0 ||
+                      strncmp(s, "57", 2) == 0;
+        if (pqi_undone_retry(s) != (passes ? PQR_RETRY_SAFE : PQR_RETRY_NEVER))
+            fail_msg("\"%s\": %d", s, pqi_undone_retry(s));
+    }
+    assert_int_equal(pqi_undone_retry("55006"), PQR_RETRY_NEVER);
+    assert_int_equal(pqi_undone_retry("57014"), PQR_RETRY_SAFE);
+}
+
 static void no_failure_is_taken_for_safer_than_it_is(void **state)
 {
     (void)state;
@@ -352,6 +368,7 @@ int main(void)
         cmocka_unit_test(what_may_commit_in_parts_is_never_run_again),
         cmocka_unit_test(every_row_of_the_table_holds),
         cmocka_unit_test(only_what_did_not_begin_is_repaired),
+        cmocka_unit_test(what_undoes_itself_would_do_so_again),
         cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
         cmocka_unit_test(what_ends_a_session_does_so_only_as_fatal),
         cmocka_unit_test(only_the_codes_named_are_run_again),
