@@ -82,17 +82,24 @@ static void stop_hoping(struct pqi_call *c)
     c->hoping = false;
 }
 
+void pqi_call_leave_queue(struct pqi_call *c)
+{
+    bool queued = c->state == PQI_CALL_QUEUE || c->queued_too;
+    c->queued_too = false;
+    if (!queued || !pqi_pool_leave(&c->node->pool, &c->ticket))
+        return;
+    if (c->ticket.conn)
+        pqi_conn_back(c->node, c->ticket.conn);
+    else
+        pqi_pool_release(&c->node->pool);
+}
+
 /* Every way to DONE leads through here: the queue and the hopes are left, and a connection that
  * nobody will use any more is given back. `err` is written already. */
 void pqi_call_done(struct pqi_call *c)
 {
     stop_hoping(c);
-    if (c->state == PQI_CALL_QUEUE && pqi_pool_leave(&c->node->pool, &c->ticket)) {
-        if (c->ticket.conn)
-            pqi_conn_back(c->node, c->ticket.conn);
-        else
-            pqi_pool_release(&c->node->pool);
-    }
+    pqi_call_leave_queue(c);
     if (c->doubt)
         pqi_call_doubt_ends(c);
     else if (c->once)
@@ -309,11 +316,14 @@ static void conn_late(struct pqi_call *c, int64_t now)
     bool deadline = now >= c->until_ns || pqi_call_aborted(c);
     if (c->state == PQI_CALL_RUN) {
         pqi_call_run_late(c);
+    } else if (deadline && c->state == PQI_CALL_CLEAN) {
+        pqi_call_end_unsent(c, "waiting for a connection"); /* which goes back as it is */
+    } else if (c->state == PQI_CALL_CLEAN) {
+        pqi_call_clean_late(c, now);
     } else if (deadline) {
         pqi_call_drop_conn(c);
-        pqi_call_end_unsent(c, c->state == PQI_CALL_CLEAN   ? "waiting for a connection"
-                               : c->state == PQI_CALL_AHEAD ? "telling the server its tenant"
-                                                            : "connecting");
+        pqi_call_end_unsent(c, c->state == PQI_CALL_AHEAD ? "telling the server its tenant"
+                                                          : "connecting");
     } else {
         pqi_conn_late(c->conn);
         pqi_call_connect_step(c, 0); /* its name's next address, or it failed */
@@ -352,6 +362,8 @@ static int64_t waits_until(const struct pqi_call *c)
         return soonest(c->queue_until_ns, c->until_ns);
     case PQI_CALL_RIDE:
         return soonest(c->stuck_ns, c->until_ns);
+    case PQI_CALL_CLEAN:
+        return soonest(c->clean_ns, c->until_ns);
     case PQI_CALL_CONNECT:
     case PQI_CALL_HANDSHAKE:
         return soonest(c->conn->connect_until_ns, c->until_ns);

@@ -76,6 +76,8 @@ struct pqi_call {
     bool tried[PQI_NODES_MAX];
     struct pqi_waiter waiter;
     struct pqi_ticket ticket;
+    bool queued_too;  /* CLEAN: it stands in the queue besides */
+    int64_t clean_ns; /* CLEAN: when it looks for another connection */
     struct pqi_hope hope;
     bool hoping;
     bool off_lanes;      /* it was stuck on one */

@@ -420,6 +420,16 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
     return next;
 }
 
+/* Nobody takes these before others, to find out whether they are done. */
+static void look_at_slow(struct pqi_node *node)
+{
+    for (struct pqi_conn *c; (c = pqi_pool_heard(&node->pool));) {
+        pqi_conn_step(c, POLLIN);
+        c->slow = c->state == PQI_BUSY;
+        pqi_conn_back(node, c);
+    }
+}
+
 static void sweep(struct pqi_monitor *m, int64_t now)
 {
     for (int i = 0; i < m->nprobes; i++) {
@@ -429,6 +439,7 @@ static void sweep(struct pqi_monitor *m, int64_t now)
         struct pqi_conn *c;
         while ((c = pqi_pool_expire(&node->pool, idle, born)))
             pqi_conn_give_up(node, c);
+        look_at_slow(node);
         struct pqi_lanes *lanes = &m->db->threads.lanes[node->number];
         for (int j = 0; j < atomic_load(&lanes->n); j++)
             pqi_lane_sweep(lanes->lane[j], idle, born);

@@ -18,6 +18,8 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define CLEAN_MS 10 /* so long it waits for a clean-up, until it looks for another connection */
+
 struct opening {
     struct pqi_link link;
     struct pqi_opener *opener;
@@ -26,6 +28,8 @@ struct opening {
     enum { QUEUE, CLEAN, CONNECT, HANDSHAKE, PIN } state;
     struct pqi_ticket ticket;
     struct pqi_waiter waiter;
+    bool queued_too;  /* CLEAN: it stands in the queue besides */
+    int64_t clean_ns; /* CLEAN: when it looks for another connection */
     int64_t until_ns;
     int fd; /* registered; -1: none */
     bool lookup;
@@ -106,8 +110,23 @@ static void drop(struct opening *x)
     x->conn = NULL;
 }
 
+/* Gives up its place in the queue, and what it may have got there. */
+static void leave_queue(struct opening *x)
+{
+    struct pqi_node *node = x->lane->node;
+    bool queued = x->queued_too;
+    x->queued_too = false;
+    if (!queued || !pqi_pool_leave(&node->pool, &x->ticket))
+        return;
+    if (x->ticket.conn)
+        pqi_conn_back(node, x->ticket.conn);
+    else
+        pqi_pool_release(&node->pool);
+}
+
 static void fail(struct opening *x, enum pqi_outcome outcome, const pqr_error *err)
 {
+    leave_queue(x);
     struct pqi_lane *lane = x->lane;
     struct pqi_trouble trouble = {0};
     if (x->conn)
@@ -139,6 +158,7 @@ static void anew(struct opening *x, const char *why)
 static void pin(struct opening *x)
 {
     x->state = PIN;
+    x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
     pqi_ask_pin_reads(x->conn);
     if (x->conn->state == PQI_DEAD)
         fail_connect(x);
@@ -196,6 +216,7 @@ static void discard(struct opening *x)
 /* What its last user left in the session is gone, or not. */
 static void cleaned(struct opening *x)
 {
+    leave_queue(x);
     if (x->conn->state == PQI_DEAD || x->conn->uncleaned || pqi_conn_stale(x->conn)) {
         discard(x);
         return;
@@ -253,7 +274,6 @@ static void use(struct opening *x, struct pqi_conn *pooled)
 {
     struct pqi_node *node = x->lane->node;
     say_queued(x, false);
-    x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
     x->conn = pooled;
     if (!pooled) {
         open_new(x);
@@ -263,6 +283,8 @@ static void use(struct opening *x, struct pqi_conn *pooled)
         if (!pooled->cleans)
             pqi_conn_clear(pooled);
         x->state = CLEAN;
+        x->clean_ns = pqi_after_ms(pqi_now_ns(), CLEAN_MS);
+        x->until_ns = pqi_after_ms(pqi_now_ns(), x->opener->db->options->connect_timeout_ms);
         conn_step(x, POLLIN);
     } else {
         pin(x);
@@ -318,19 +340,59 @@ static void start(struct pqi_opener *o, struct pqi_lane *lane)
 
 /* ---- All of them ---------------------------------------------------------------------------- */
 
+/* Another one than that which takes its time. */
+static void use_other(struct opening *x, struct pqi_conn *other)
+{
+    x->queued_too = false;
+    unwatch(x);
+    pqi_conn_back(x->lane->node, x->conn);
+    use(x, other);
+}
+
+/* Whoever waits for the lane need not wait for what another has left in a connection, if there is
+ * another one; else for what comes first. That it takes so long says nothing of the server. */
+static void clean_late(struct opening *x, int64_t now)
+{
+    struct pqi_conn *other = NULL;
+    x->conn->slow = true;
+    x->clean_ns = pqi_after_ms(now, CLEAN_MS);
+    if (now >= x->until_ns) {
+        leave_queue(x);
+        discard(x);
+        return;
+    }
+    if (x->queued_too)
+        return;
+    enum pqi_taken taken = pqi_pool_take_other(&x->lane->node->pool, &x->ticket, &other);
+    x->queued_too = taken == PQI_TAKE_WAIT;
+    if (taken == PQI_TAKE_CONN || taken == PQI_TAKE_SLOT)
+        use_other(x, other);
+}
+
+static void look_at_ticket(struct opening *x)
+{
+    enum pqi_ticket_state queued = pqi_pool_queued(&x->lane->node->pool, &x->ticket);
+    if (queued == PQI_TICKET_WAITS)
+        return;
+    if (x->queued_too && queued == PQI_TICKET_GRANTED)
+        use_other(x, x->ticket.conn);
+    else if (x->queued_too)
+        x->queued_too = false;
+    else if (queued == PQI_TICKET_GRANTED)
+        use(x, x->ticket.conn);
+    else
+        anew(x, "its pool is full");
+}
+
 static void look_at_queued(struct pqi_opener *o)
 {
     for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
         struct opening *x = pqi_container(l, struct opening, link);
         next = l->next;
-        if (x->state != QUEUE)
-            continue;
-        say_queued(x, true);
-        enum pqi_ticket_state queued = pqi_pool_queued(&x->lane->node->pool, &x->ticket);
-        if (queued == PQI_TICKET_GRANTED)
-            use(x, x->ticket.conn);
-        else if (queued == PQI_TICKET_REFUSED)
-            anew(x, "its pool is full");
+        if (x->state == QUEUE)
+            say_queued(x, true);
+        if (x->state == QUEUE || x->queued_too)
+            look_at_ticket(x);
     }
 }
 
@@ -342,11 +404,15 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
         next = l->next;
         if (x->state == QUEUE)
             continue;
-        bool pooled = x->state == PIN || x->state == CLEAN;
-        int64_t late = pooled ? x->until_ns : x->conn->connect_until_ns;
+        int64_t late = x->state == CLEAN ? x->clean_ns
+                       : x->state == PIN ? x->until_ns
+                                         : x->conn->connect_until_ns;
         if (late > now) {
             due = late < due ? late : due;
-        } else if (pooled) {
+        } else if (x->state == CLEAN) {
+            clean_late(x, now);
+            due = pqi_after_ms(now, CLEAN_MS) < due ? pqi_after_ms(now, CLEAN_MS) : due;
+        } else if (x->state == PIN) {
             pqi_conn_fail(x->conn, PQI_TROUBLE_TIMEOUT, "it does not answer");
             fail_connect(x);
         } else {

@@ -24,18 +24,30 @@ static bool outdated(const struct pqi_pool *p, const struct pqi_conn *c)
     return c->generation != atomic_load(&p->generation);
 }
 
-/* The one used last, so that those that are not needed grow old; of those that may still be busy
- * cleaning up behind their last user only if there is no other. */
-static struct pqi_conn *take_idle(struct pqi_pool *p)
+/* Ready; busy cleaning up behind its last user, unless it is done by now, as almost always; or still at
+ * that when somebody had waited for it. */
+enum rank { READY, CLEANING, SLOW };
+
+static enum rank rank(const struct pqi_conn *c)
 {
-    if (pqi_list_empty(&p->idle))
-        return NULL;
-    struct pqi_conn *found = pqi_container(p->idle.prev, struct pqi_conn, link);
-    for (struct pqi_link *l = p->idle.prev; l != &p->idle && found->cleans; l = l->prev)
-        if (!pqi_container(l, struct pqi_conn, link)->cleans)
-            found = pqi_container(l, struct pqi_conn, link);
-    pqi_list_remove(&found->link);
-    p->nidle--;
+    bool cleans = c->cleans && c->state != PQI_IDLE;
+    return !cleans ? READY : c->slow ? SLOW : CLEANING;
+}
+
+/* The one used last, so that those that are not needed grow old; the readiest first. */
+static struct pqi_conn *take_idle(struct pqi_pool *p, enum rank least)
+{
+    struct pqi_conn *found = NULL;
+    for (struct pqi_link *l = p->idle.prev; l != &p->idle && !(found && rank(found) == READY);
+         l = l->prev) {
+        struct pqi_conn *c = pqi_container(l, struct pqi_conn, link);
+        if (rank(c) <= least && (!found || rank(c) < rank(found)))
+            found = c;
+    }
+    if (found) {
+        pqi_list_remove(&found->link);
+        p->nidle--;
+    }
     return found;
 }
 
@@ -65,16 +77,17 @@ int64_t pqi_pool_full_ms(const struct pqi_pool *p)
     return since > 0 ? (pqi_now_ns() - since) / PQI_MS : 0;
 }
 
-/* An idle connection or a slot, if there is either. */
-static enum pqi_taken take_now(struct pqi_pool *p, struct pqi_conn **conn)
+/* An idle connection or a slot, if there is either. One that is slow comes last. */
+static enum pqi_taken take_now(struct pqi_pool *p, enum rank least, struct pqi_conn **conn)
 {
-    *conn = take_idle(p);
-    if (*conn)
-        return PQI_TAKE_CONN;
-    if (p->slots >= p->limit)
-        return PQI_TAKE_WAIT;
-    p->slots++;
-    return PQI_TAKE_SLOT;
+    *conn = take_idle(p, CLEANING);
+    if (!*conn && p->slots < p->limit) {
+        p->slots++;
+        return PQI_TAKE_SLOT;
+    }
+    if (!*conn)
+        *conn = take_idle(p, least);
+    return *conn ? PQI_TAKE_CONN : PQI_TAKE_WAIT;
 }
 
 static struct pqi_ticket *of_turn(struct pqi_fair_turn *turn)
@@ -135,10 +148,25 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
     if (p->closed)
         taken = PQI_TAKE_FULL;
     else if (!p->monitor_turn)
-        taken = take_now(p, conn);
+        taken = take_now(p, SLOW, conn);
     if (taken == PQI_TAKE_WAIT)
         line_up(p, ticket);
     if (taken == PQI_TAKE_WAIT && p->nwaiting > p->queue_limit && !shed(p, ticket))
+        taken = PQI_TAKE_FULL;
+    done(p, false);
+    return taken;
+}
+
+enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket,
+                                   struct pqi_conn **conn)
+{
+    pthread_mutex_lock(&p->lock);
+    enum pqi_taken taken = PQI_TAKE_FULL;
+    if (!p->closed && !p->monitor_turn)
+        taken = take_now(p, CLEANING, conn);
+    if (taken == PQI_TAKE_WAIT && p->nwaiting < p->queue_limit)
+        line_up(p, ticket);
+    else if (taken == PQI_TAKE_WAIT)
         taken = PQI_TAKE_FULL;
     done(p, false);
     return taken;
@@ -148,14 +176,14 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
 static void serve_waiting(struct pqi_pool *p)
 {
     struct pqi_conn *c;
-    while (!p->closed && !pqi_list_empty(&p->waiting) && take_now(p, &c) != PQI_TAKE_WAIT)
+    while (!p->closed && !pqi_list_empty(&p->waiting) && take_now(p, SLOW, &c) != PQI_TAKE_WAIT)
         grant(p, c);
 }
 
 enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
-    enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, conn);
+    enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, SLOW, conn);
     p->monitor_turn = false;
     p->monitor_waits = taken == PQI_TAKE_WAIT;
     serve_waiting(p);
@@ -221,6 +249,23 @@ struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t bo
     for (struct pqi_link *l = p->idle.next; l != &p->idle && !found; l = l->next) {
         struct pqi_conn *c = pqi_container(l, struct pqi_conn, link);
         if (p->closed || outdated(p, c) || c->idle_since_ns < idle_ns || c->born_ns < born_ns)
+            found = c;
+    }
+    if (found) {
+        pqi_list_remove(&found->link);
+        p->nidle--;
+    }
+    done(p, false);
+    return found;
+}
+
+struct pqi_conn *pqi_pool_heard(struct pqi_pool *p)
+{
+    struct pqi_conn *found = NULL;
+    pthread_mutex_lock(&p->lock);
+    for (struct pqi_link *l = p->idle.next; l != &p->idle && !found; l = l->next) {
+        struct pqi_conn *c = pqi_container(l, struct pqi_conn, link);
+        if (rank(c) == SLOW && pqi_conn_spoke(c))
             found = c;
     }
     if (found) {

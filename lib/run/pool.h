@@ -55,6 +55,11 @@ enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };
  * in it than the one that comes, or else the one that comes. */
 enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, struct pqi_conn **conn);
 
+/* For one who has a connection that is slow to be cleaned: another one, a slot, or (as long as that one
+ * may last) a place in the queue besides. Never one that is slow itself. FULL: none of these. */
+enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket,
+                                   struct pqi_conn **conn);
+
 /* Leaves the queue, if it is still there; true: it was granted meanwhile, and is yours. */
 bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket);
 
@@ -82,6 +87,9 @@ int64_t pqi_pool_full_ms(const struct pqi_pool *p);
 /* Takes out one idle connection that has been idle since before `idle_ns`, or was born before
  * `born_ns` or in an older generation; NULL: none. */
 struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns);
+
+/* Takes out one that is slow and has been heard of: it may be cleaned by now. NULL: none. */
+struct pqi_conn *pqi_pool_heard(struct pqi_pool *p);
 
 /* Wakes all who wait, with nothing granted: their node may not be the one to wait for any more. */
 void pqi_pool_stir(struct pqi_pool *p);

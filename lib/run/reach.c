@@ -8,7 +8,10 @@
 #include <poll.h>
 #include <string.h>
 
+#define CLEAN_MS 10 /* so long it waits for a clean-up, until it looks for another connection */
+
 static void begin_connect(struct pqi_call *c);
+static void use_pooled(struct pqi_call *c);
 
 /* ---- Connecting ----------------------------------------------------------------------------- */
 
@@ -148,10 +151,62 @@ void pqi_call_uncleaned(struct pqi_call *c)
     pqi_call_end_with_error(c);
 }
 
+/* A connection, or (NULL) a slot. */
+static void use(struct pqi_call *c, struct pqi_conn *conn)
+{
+    c->conn = conn;
+    if (conn)
+        use_pooled(c);
+    else
+        begin_connect(c);
+}
+
+/* Another one than that which takes its time. */
+static void use_other(struct pqi_call *c, struct pqi_conn *other)
+{
+    c->queued_too = false;
+    pqi_conn_back(c->node, c->conn);
+    use(c, other);
+}
+
+/* Of its place in the queue; REFUSED: it has none. */
+static enum pqi_ticket_state queued_too(struct pqi_call *c)
+{
+    return c->queued_too ? pqi_pool_queued(&c->node->pool, &c->ticket) : PQI_TICKET_REFUSED;
+}
+
+/* Nobody waits for long for what another has left, if there is another connection to be had or to be
+ * opened; else for what comes first. */
+void pqi_call_clean_late(struct pqi_call *c, int64_t now)
+{
+    struct pqi_conn *other = NULL;
+    c->conn->slow = true;
+    c->clean_ns = pqi_after_ms(now, CLEAN_MS);
+    enum pqi_ticket_state queued = queued_too(c);
+    if (queued == PQI_TICKET_GRANTED) {
+        use_other(c, c->ticket.conn);
+        return;
+    }
+    enum pqi_taken taken = PQI_TAKE_WAIT;
+    if (queued == PQI_TICKET_REFUSED)
+        taken = pqi_pool_take_other(&c->node->pool, &c->ticket, &other);
+    c->queued_too = taken == PQI_TAKE_WAIT;
+    if (taken == PQI_TAKE_CONN || taken == PQI_TAKE_SLOT)
+        use_other(c, other);
+    else if (now >= c->queue_until_ns)
+        pqi_call_pool_timed_out(c);
+}
+
 /* What its last user left in the session must be gone first; it almost always is by now. */
 void pqi_call_clean_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
+    if (c->conn->state == PQI_BUSY) {
+        if (queued_too(c) == PQI_TICKET_GRANTED)
+            use_other(c, c->ticket.conn);
+        return;
+    }
+    pqi_call_leave_queue(c);
     bool idle = c->conn->state == PQI_IDLE;
     if (c->conn->state == PQI_DEAD || (idle && !c->conn->uncleaned && pqi_conn_stale(c->conn)))
         discard(c);
@@ -177,6 +232,7 @@ static void use_pooled(struct pqi_call *c)
         pqi_conn_clear(c->conn);
     if (c->conn->cleans) {
         c->state = PQI_CALL_CLEAN;
+        c->clean_ns = pqi_after_ms(pqi_now_ns(), CLEAN_MS);
         pqi_call_clean_step(c, POLLIN);
     } else {
         pqi_call_attempt(c);
@@ -230,15 +286,6 @@ void pqi_call_pool_timed_out(struct pqi_call *c)
     pqi_call_end_with_error(c);
 }
 
-static void use_grant(struct pqi_call *c)
-{
-    c->conn = c->ticket.conn;
-    if (c->conn)
-        use_pooled(c);
-    else
-        begin_connect(c);
-}
-
 void pqi_call_queue_step(struct pqi_call *c, int64_t now)
 {
     enum pqi_ticket_state queued = pqi_pool_queued(&c->node->pool, &c->ticket);
@@ -246,13 +293,13 @@ void pqi_call_queue_step(struct pqi_call *c, int64_t now)
         pqi_call_end_unsent(c,
                             "waiting for a connection"); /* also if it was granted one just now */
     } else if (queued == PQI_TICKET_GRANTED) {
-        use_grant(c);
+        use(c, c->ticket.conn);
     } else if (queued == PQI_TICKET_REFUSED) {
         pool_is_full(c);
     } else if (now >= c->queue_until_ns) {
         pqi_call_pool_timed_out(c);
     } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
-        use_grant(c);
+        use(c, c->ticket.conn);
     } else { /* stirred: the node has left, perhaps another one can serve the call */
         c->attempts--;
         c->state = PQI_CALL_PLACE;

@@ -20,6 +20,8 @@ void pqi_call_end_with_error(struct pqi_call *c);
 /* Before anything was sent: its time has passed, or the router is closing. */
 void pqi_call_end_unsent(struct pqi_call *c, const char *doing);
 void pqi_call_none_happened(struct pqi_call *c);
+/* Gives up its place in the queue, if it has one, and what it may have got there. */
+void pqi_call_leave_queue(struct pqi_call *c);
 
 /* Is it to end now, by its caller's wish or the router's? */
 bool pqi_call_aborted(const struct pqi_call *c);
@@ -39,6 +41,7 @@ void pqi_call_acquire(struct pqi_call *c);
 void pqi_call_queue_step(struct pqi_call *c, int64_t now);
 void pqi_call_connect_step(struct pqi_call *c, short revents);
 void pqi_call_clean_step(struct pqi_call *c, short revents);
+void pqi_call_clean_late(struct pqi_call *c, int64_t now);
 /* The session could not be cleaned, so nothing of the call has run. */
 void pqi_call_uncleaned(struct pqi_call *c);
 void pqi_call_pool_timed_out(struct pqi_call *c);

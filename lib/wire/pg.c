@@ -623,7 +623,7 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 void pqi_conn_clear(struct pqi_conn *c)
 {
     pqi_conn_send(c, NULL, 0);
-    c->leaves = c->deferred = false;
+    c->leaves = c->deferred = c->slow = false;
     c->cleans = true;
     if (c->state != PQI_BUSY)
         return;
@@ -951,10 +951,15 @@ short pqi_conn_events(const struct pqi_conn *c)
     return c->events;
 }
 
-bool pqi_conn_stale(const struct pqi_conn *c)
+bool pqi_conn_spoke(const struct pqi_conn *c)
 {
     struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
-    bool said = c->state == PQI_IDLE && poll(&p, 1, 0) != 0;
+    return poll(&p, 1, 0) != 0;
+}
+
+bool pqi_conn_stale(const struct pqi_conn *c)
+{
+    bool said = c->state == PQI_IDLE && pqi_conn_spoke(c);
     return said || PQstatus(c->pg) != CONNECTION_OK;
 }
 

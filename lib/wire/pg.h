@@ -102,6 +102,7 @@ struct pqi_conn {
     struct pqi_origin
         origin; /* of the ids of its transactions; all zero: no primary, or not asked */
     uint64_t segment_bytes;
+    bool slow; /* it cleans, and somebody has waited in vain for that to end */
 
     /* Read by the owner: */
     enum pqi_conn_state state;
@@ -164,6 +165,9 @@ void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *t
 
 /* Has the server ended it, or said anything while it was IDLE? Then it must not be used. */
 bool pqi_conn_stale(const struct pqi_conn *c);
+
+/* BUSY: is there anything to be read? Reads nothing. */
+bool pqi_conn_spoke(const struct pqi_conn *c);
 
 /* IDLE → BUSY: gives the statements to libpq, which go out at once; the last one must end its
  * segment. The answers are

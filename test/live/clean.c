@@ -3,22 +3,31 @@
 #include "live.h"
 
 #include <libpq-fe.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define P "shard0/primary"
 
-/* While somebody holds this, no temporary table can be dropped, nor one be made. */
-static PGconn *hold_catalog(void)
+static PGconn *holder;
+
+static void let_catalog_go(void)
 {
+    PQfinish(holder);
+    holder = NULL;
+}
+
+/* While somebody holds this, no temporary table can be dropped, nor one be made. */
+static void hold_catalog(void)
+{
+    let_catalog_go();
     const char *url = getenv("DATABASE_PRIMARY_URL");
-    PGconn *pg = PQconnectdb(url ? url : getenv("DATABASE_SHARD_0_URL"));
-    PGresult *res = PQexec(pg, "begin; select hold_catalog()");
+    holder = PQconnectdb(url ? url : getenv("DATABASE_SHARD_0_URL"));
+    PGresult *res = PQexec(holder, "begin; select hold_catalog()");
     if (PQresultStatus(res) != PGRES_TUPLES_OK)
-        fail_msg("the catalog cannot be held: %s", PQerrorMessage(pg));
+        fail_msg("the catalog cannot be held: %s", PQerrorMessage(holder));
     PQclear(res);
-    return pg;
 }
 
 /* ---- Procedures that commit ------------------------------------------------------------------- */
@@ -144,9 +153,12 @@ static void a_lane_meets_nothing_of_a_trigger_at_another_s_commit(void **state)
     pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
     int32_t backend;
     pqr_result *r;
+    pqr_tx *tx; /* with it and the monitor's there is but one connection left */
+    OK(pqr_begin(a, NULL, &tx, &live_error));
     write_with_trigger(a, &backend);
     OK(pqr_read(b, PQR_QUERY(.sql = left_sql), &r, &live_error));
     is_as_new(r, backend);
+    pqr_rollback(tx);
     pqr_session_close(a);
     pqr_session_close(b);
     pqr_close(db, 0);
@@ -162,13 +174,13 @@ static void a_transaction_does_not_begin_where_the_session_cannot_be_cleared(voi
     pqr_tx *tx;
     pqr_result *r;
     write_with_trigger(a, &backend);
-    PGconn *holder = hold_catalog();
+    hold_catalog();
     OK(pqr_begin(b, NULL, &tx, &live_error));
     OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
     assert_int_not_equal(pqr_int32(r, 0, 0), backend);
     pqr_result_free(r);
     OK(pqr_commit(tx, &live_error));
-    PQfinish(holder);
+    let_catalog_go();
     pqr_session_close(a);
     pqr_session_close(b);
     pqr_close(db, 0);
@@ -178,18 +190,18 @@ static void a_transaction_does_not_begin_where_the_session_cannot_be_cleared(voi
 
 /* One that cleans, and cannot end that while the catalog is held; where there is no other connection,
  * the server has not been seen for so long by then. */
-static PGconn *leave_a_table(pqr *db, pqr_session *s, int64_t unseen_ms, int32_t *backend)
+static void leave_a_table(pqr *db, pqr_session *s, int64_t unseen_ms, int32_t *backend)
 {
     pqr_tx *tx;
     pqr_result *r;
+    let_catalog_go();
     OK(pqr_begin(s, NULL, &tx, &live_error));
     OK(pqr_exec(tx, PQR_QUERY(.sql = "select leave_table(), pg_backend_pid()"), &r, &live_error));
     *backend = pqr_int32(r, 0, 1);
     pqr_result_free(r);
     EVENTUALLY(10000, health_of(db, P).seen_ms >= unseen_ms);
-    PGconn *holder = hold_catalog();
+    hold_catalog();
     OK(pqr_commit(tx, &live_error));
-    return holder;
 }
 
 static void the_monitor_waits_for_a_connection_that_is_being_cleaned(void **state)
@@ -198,9 +210,9 @@ static void the_monitor_waits_for_a_connection_that_is_being_cleaned(void **stat
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1", "DB_HEALTH_INTERVAL=100ms");
     pqr_session *s = live_session(db, "acme");
     int32_t before;
-    PGconn *holder = leave_a_table(db, s, 1100, &before); /* longer than the monitor waits */
-    EVENTUALLY(5000, health_of(db, P).conns_idle == 0);   /* it has it */
-    PQfinish(holder);
+    leave_a_table(db, s, 1100, &before);                /* longer than the monitor waits */
+    EVENTUALLY(5000, health_of(db, P).conns_idle == 0); /* it has it */
+    let_catalog_go();
     assert_int_equal(backend(s), before);
     assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
     pqr_session_close(s);
@@ -213,15 +225,159 @@ static void a_server_is_not_called_silent_while_it_only_cleans(void **state)
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=1", "DB_HEALTH_INTERVAL=100ms");
     pqr_session *s = live_session(db, "acme");
     int32_t before;
-    PGconn *holder = leave_a_table(db, s, 0, &before);
+    leave_a_table(db, s, 0, &before);
     while (health_of(db, P).seen_ms < 1500) /* longer than the monitor waits */
         assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
     assert_int_equal(health_of(db, P).state, PQR_NODE_UP);
     assert_string_equal(health_of(db, P).why, "");
-    PQfinish(holder);
+    let_catalog_go();
     OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     pqr_session_close(s);
     pqr_close(db, 0);
+}
+
+/* There is room for another one: for a call, and for a lane. */
+static void nobody_waits_for_a_clean_up_that_takes_its_time(void **state)
+{
+    (void)state;
+    const pqr_query *q = PQR_QUERY(.sql = "select pg_backend_pid()");
+    for (int lane = 0; lane < 2; lane++) {
+        pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4");
+        pqr_session *a = live_session(db, "acme"), *b = live_session(db, "bolt");
+        int32_t slow;
+        pqr_result *r;
+        leave_a_table(db, a, 0, &slow);
+        OK(lane ? pqr_read(b, q, &r, &live_error) : pqr_write(b, q, &r, &live_error));
+        assert_int_not_equal(pqr_int32(r, 0, 0), slow);
+        pqr_result_free(r);
+        let_catalog_go();
+        EVENTUALLY(10000, backend(b) == slow); /* it is as good as any now */
+        pqr_session_close(a);
+        pqr_session_close(b);
+        pqr_close(db, 0);
+    }
+}
+
+/* One connection is being cleaned and one in a transaction; the third is the monitor's. */
+struct full {
+    pqr *db;
+    pqr_session *a, *b;
+    pqr_tx *tx;
+    int32_t slow, other; /* backends */
+};
+
+static struct full full_but_for_one_that_cleans(pqr *db)
+{
+    struct full f = {.db = db, .a = live_session(db, "acme"), .b = live_session(db, "bolt")};
+    pqr_result *r;
+    OK(pqr_begin(f.a, NULL, &f.tx, &live_error));
+    OK(pqr_exec(f.tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    f.other = pqr_int32(r, 0, 0);
+    pqr_result_free(r);
+    leave_a_table(db, f.a, 0, &f.slow);
+    return f;
+}
+
+static void end_full(struct full *f)
+{
+    let_catalog_go();
+    pqr_session_close(f->a);
+    pqr_session_close(f->b);
+    pqr_close(f->db, 0);
+}
+
+static void the_pool_timeout_bounds_the_wait_for_a_clean_up_too(void **state)
+{
+    (void)state;
+    static const char *const timeouts[] = {"DB_POOL_TIMEOUT=200ms", "DB_POOL_TIMEOUT=nowait"};
+    for (size_t i = 0; i < sizeof timeouts / sizeof *timeouts; i++) {
+        struct full f = full_but_for_one_that_cleans(
+            READY_ROUTER("DB_CONNECTION_LIMIT=3", timeouts[i]));
+        FAILS(PQR_E_POOL_TIMEOUT,
+              pqr_write(f.b, PQR_QUERY(.sql = "select 1", .deadline_ms = 5000), NULL, &live_error));
+        pqr_rollback(f.tx);
+        end_full(&f);
+    }
+}
+
+struct asking {
+    pqr_session *session;
+    const char *sql;
+    int code;
+    int32_t backend;
+};
+
+static void *ask_backend(void *arg)
+{
+    struct asking *w = arg;
+    pqr_result *r;
+    w->code = pqr_write(w->session, PQR_QUERY(.sql = w->sql), &r, NULL);
+    if (w->code == PQR_OK) {
+        w->backend = pqr_int32(r, 0, 0);
+        pqr_result_free(r);
+    }
+    return NULL;
+}
+
+static void who_waits_for_a_clean_up_gets_what_comes_free_before(void **state)
+{
+    (void)state;
+    struct full f = full_but_for_one_that_cleans(READY_ROUTER("DB_CONNECTION_LIMIT=3"));
+    struct asking w = {.session = f.b, .sql = "select pg_backend_pid()"};
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, ask_backend, &w), 0);
+    EVENTUALLY(10000, health_of(f.db, P).conns_waiting == 1);
+    pqr_rollback(f.tx);
+    pthread_join(thread, NULL);
+    assert_int_equal(w.code, PQR_OK);
+    assert_int_equal(w.backend, f.other);
+    end_full(&f);
+}
+
+/* And then waits for no other any more: its statement waits for the transaction to end. */
+static void who_waits_for_a_clean_up_gets_the_connection_when_it_is_done(void **state)
+{
+    (void)state;
+    struct full f = full_but_for_one_that_cleans(READY_ROUTER("DB_CONNECTION_LIMIT=3"));
+    struct asking w = {.session = f.b,
+                       .sql = "select pg_backend_pid() from pg_advisory_xact_lock(7)"};
+    pthread_t thread;
+    OK(pqr_exec(f.tx, PQR_QUERY(.sql = "select pg_advisory_xact_lock(7)"), NULL, &live_error));
+    assert_int_equal(pthread_create(&thread, NULL, ask_backend, &w), 0);
+    EVENTUALLY(10000, health_of(f.db, P).conns_waiting == 1);
+    let_catalog_go();
+    EVENTUALLY(5000, health_of(f.db, P).conns_waiting == 0);
+    pqr_rollback(f.tx);
+    pthread_join(thread, NULL);
+    assert_int_equal(w.code, PQR_OK);
+    assert_int_equal(w.backend, f.slow);
+    end_full(&f);
+}
+
+static void *read_one(void *arg)
+{
+    struct asking *w = arg;
+    w->code = pqr_read(w->session, PQR_QUERY(.sql = "select 1"), NULL, NULL);
+    return NULL;
+}
+
+static void no_clean_up_makes_a_server_suspect_to_who_opens_a_lane(void **state)
+{
+    (void)state;
+    struct full f = full_but_for_one_that_cleans(
+        READY_ROUTER("DB_CONNECTION_LIMIT=3", "DB_CONNECT_TIMEOUT=1s"));
+    struct asking w = {.session = f.b};
+    pthread_t thread;
+    int64_t begun = live_now_ms();
+    assert_int_equal(pthread_create(&thread, NULL, read_one, &w), 0);
+    while (live_now_ms() - begun < 2200) /* twice as long as it may connect */
+        assert_int_equal(health_of(f.db, P).state, PQR_NODE_UP);
+    let_catalog_go();
+    pthread_join(thread, NULL);
+    assert_int_equal(w.code, PQR_OK);
+    assert_string_equal(health_of(f.db, P).why, "");
+    pqr_rollback(f.tx);
+    end_full(&f);
 }
 
 /* ---- What cannot be removed -------------------------------------------------------------------- */
@@ -326,6 +482,7 @@ static int prepare(void **state)
     ask(P, "create procedure step_and_raise(state text) language plpgsql as $$ begin"
            " insert into step values (1); commit;"
            " raise exception 'after the commit' using errcode = state; end $$");
+    setenv("DB_SOCKET_TIMEOUT", "10s", 1); /* the default deadline */
     *state = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
     return 0;
 }
@@ -342,6 +499,11 @@ int main(void)
         cmocka_unit_test(a_lane_meets_nothing_of_a_trigger_at_another_s_commit),
         cmocka_unit_test(the_monitor_waits_for_a_connection_that_is_being_cleaned),
         cmocka_unit_test(a_server_is_not_called_silent_while_it_only_cleans),
+        cmocka_unit_test(nobody_waits_for_a_clean_up_that_takes_its_time),
+        cmocka_unit_test(the_pool_timeout_bounds_the_wait_for_a_clean_up_too),
+        cmocka_unit_test(who_waits_for_a_clean_up_gets_what_comes_free_before),
+        cmocka_unit_test(who_waits_for_a_clean_up_gets_the_connection_when_it_is_done),
+        cmocka_unit_test(no_clean_up_makes_a_server_suspect_to_who_opens_a_lane),
         cmocka_unit_test(a_write_whose_leavings_cannot_be_removed_is_told_so),
         cmocka_unit_test(nowait_waits_for_a_lane_that_is_being_opened),
         cmocka_unit_test(nowait_does_not_wait_for_a_lane_where_the_pool_is_full),

@@ -45,6 +45,56 @@ static void the_connection_used_last_is_used_first(void **state)
     counts(4, 0, 0);
 }
 
+/* Ready ones, then those that clean up, which are done by now; rather a new one than one that was
+ * still at it when somebody had waited for it. */
+static void the_readiest_is_taken_first(void **state)
+{
+    (void)state;
+    open_pool(4, PLENTY, false);
+    take_all(3);
+    conn[0].cleans = conn[2].cleans = conn[2].slow = true;
+    for (int i = 0; i < 3; i++)
+        assert_true(put(i));
+    assert_int_equal(take(0), PQI_TAKE_CONN);
+    assert_ptr_equal(caller[0].conn, &conn[1]);
+    assert_int_equal(take(1), PQI_TAKE_CONN);
+    assert_ptr_equal(caller[1].conn, &conn[0]);
+    assert_int_equal(take(2), PQI_TAKE_SLOT);
+    assert_int_equal(take(3), PQI_TAKE_CONN);
+    assert_ptr_equal(caller[3].conn, &conn[2]);
+    wait_for(4);
+    counts(4, 0, 1);
+}
+
+static enum pqi_taken take_other(int i)
+{
+    caller[i].conn = NULL;
+    return pqi_pool_take_other(&pool, &caller[i].ticket, &caller[i].conn);
+}
+
+/* Who has a slow one and waits for another is given no slow one, and stands in the queue at most. */
+static void instead_of_a_slow_one_any_other_will_do(void **state)
+{
+    (void)state;
+    open_pool(4, 1, false);
+    take_all(3);
+    conn[0].cleans = conn[1].cleans = conn[1].slow = true;
+    assert_true(put(0));
+    assert_true(put(1));
+    assert_int_equal(take_other(0), PQI_TAKE_CONN);
+    assert_ptr_equal(caller[0].conn, &conn[0]);
+    assert_int_equal(take_other(1), PQI_TAKE_SLOT);
+    assert_int_equal(take_other(2), PQI_TAKE_WAIT);
+    counts(4, 1, 1);
+    assert_int_equal(take_other(3), PQI_TAKE_FULL); /* as is the queue */
+    counts(4, 1, 1);
+    assert_true(put(2));
+    has_got(2, &conn[2]);
+    counts(4, 1, 0);
+    pqi_pool_close(&pool);
+    assert_int_equal(take_other(3), PQI_TAKE_FULL);
+}
+
 static void a_connection_that_comes_back_knows_since_when_it_is_idle(void **state)
 {
     (void)state;
@@ -523,6 +573,8 @@ int main(void)
         TEST(slots_are_handed_out_up_to_the_limit),
         TEST(one_slot_is_the_monitor_s_from_the_start),
         TEST(the_connection_used_last_is_used_first),
+        TEST(the_readiest_is_taken_first),
+        TEST(instead_of_a_slow_one_any_other_will_do),
         TEST(a_connection_that_comes_back_knows_since_when_it_is_idle),
         TEST(a_slot_that_is_released_can_be_taken_again),
         TEST(it_is_full_from_when_the_last_one_came_back),
