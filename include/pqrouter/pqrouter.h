@@ -407,7 +407,7 @@ PQR_API void pqr_rollback(pqr_tx *tx);
  * pass it to pqr_exec. Not to be ended inside. */
 typedef int pqr_work_fn(pqr_tx *tx, void *arg, pqr_error *err);
 
-/* Begins, runs `work`, commits; runs the whole again (at most 3 times, with backoff, inside the
+/* Begins, runs `work`, commits; runs the whole again (DB_RETRY_MAX times, with backoff, inside the
  * deadline) when it failed with a serialization failure or deadlock (40001, 40P01), or was lost
  * before COMMIT; with a key also when COMMIT's answer was lost. The deadline is of the whole. Returns
  * what `work` or the commit returned; OK without having run `work`, if a transaction with its key is

@@ -545,7 +545,8 @@ static void run_again_or_end(struct pqi_work *w)
     pqr_error err;
     if (w->runs.key)
         pqi_tx_run_ended(&w->runs, w->begun, &w->err);
-    int64_t pause = pqi_tx_pause_until(&w->err, w->runs.key, w->again, w->until_ns);
+    int64_t pause = pqi_tx_pause_until(&w->err, w->runs.key, w->loop->db->options->retry_max,
+                                       w->again, w->until_ns);
     if (pause == 0) {
         end_work(w);
         return;

@@ -44,6 +44,8 @@ struct pqi_options {
     int64_t idle_timeout_ms;
     int64_t max_lifetime_ms;
     int64_t health_interval_ms;
+    int64_t retry_max;
+    int64_t retry_budget_percent;
     char *fleet_id;          /* NULL: not checked */
     int64_t max_connections; /* 0: ask the server */
     char *application_name;  /* never NULL */

@@ -170,10 +170,26 @@ bool pqi_call_may_send(struct pqi_call *c, const char *doing)
 
 /* ---- Running again -------------------------------------------------------------------------- */
 
-bool pqi_call_may_rerun(const struct pqi_call *c)
+static bool within_budget(struct pqi_call *c)
 {
-    bool may = c->doubt || pqi_once_waits(c) || (c->unit && c->attempts < PQI_ATTEMPTS_MAX);
-    return may && !pqi_call_aborted(c) && pqi_now_ns() < c->until_ns;
+    struct pqr *db = c->db;
+    uint64_t calls = atomic_load(&db->counters.reads) + atomic_load(&db->counters.writes) +
+                     atomic_load(&db->counters.batches) + atomic_load(&db->counters.transactions);
+    pthread_mutex_lock(&db->budget_lock);
+    bool may = pqi_budget_take(&db->budget, db->options->retry_budget_percent, calls, pqi_now_ns());
+    pthread_mutex_unlock(&db->budget_lock);
+    if (!may)
+        pqi_err_add(&c->err, "; not run again: DB_RETRY_BUDGET_PERCENT is used up");
+    return may;
+}
+
+bool pqi_call_may_rerun(struct pqi_call *c)
+{
+    if (pqi_call_aborted(c) || pqi_now_ns() >= c->until_ns)
+        return false;
+    if (c->doubt || pqi_once_waits(c))
+        return true;
+    return c->unit && c->attempts <= c->db->options->retry_max && within_budget(c);
 }
 
 void pqi_call_rerun(struct pqi_call *c, enum pqi_again how)

@@ -189,6 +189,9 @@ void pqi_once_read_step(struct pqi_call *c, short revents)
         pqi_conn_back(c->node, c->conn);
         c->conn = NULL;
         if (!o->done) {
+            pqi_err(&c->err, PQR_E_LOST,
+                    "%s: its key was taken, and is gone again: nothing happened",
+                    c->node->target->name);
             again(c);
             return;
         }

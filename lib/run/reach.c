@@ -141,7 +141,7 @@ static void discard(struct pqi_call *c)
 /* The session could not be cleaned, so nothing of the call has run. */
 void pqi_call_uncleaned(struct pqi_call *c)
 {
-    if (++c->attempts < PQI_ATTEMPTS_MAX) {
+    if (++c->attempts < PQI_CLEANINGS_MAX) {
         discard(c);
         return;
     }

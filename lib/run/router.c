@@ -81,6 +81,7 @@ static void init_locks(struct pqr *db)
     pqi_waiter_init(&db->emptied);
     pthread_mutex_init(&db->gate_lock, NULL);
     pthread_mutex_init(&db->map_lock, NULL);
+    pthread_mutex_init(&db->budget_lock, NULL);
     pqi_list_init(&db->open_txs);
     pqi_list_init(&db->loops);
     pqi_wanted_init(&db->wanted);
@@ -171,6 +172,7 @@ void pqi_router_unref(struct pqr *db)
     pqi_waiter_free(&db->emptied);
     pthread_mutex_destroy(&db->gate_lock);
     pthread_mutex_destroy(&db->map_lock);
+    pthread_mutex_destroy(&db->budget_lock);
     pqi_mem_free(db);
 }
 

@@ -3,6 +3,7 @@
 #define PQI_STATE_H
 
 #include "../base/log.h"
+#include "../plan/budget.h"
 #include "../plan/follow.h"
 #include "../plan/options.h"
 #include "../plan/pick.h"
@@ -111,6 +112,8 @@ struct pqr {
     struct pqi_pace pace;
     struct pqi_wall wall;
     _Atomic bool warned_role;
+    pthread_mutex_t budget_lock;
+    struct pqi_budget budget; /* of what is run again */
 
     struct pqi_wait wait; /* how callers wait; set before the first use, never after */
 

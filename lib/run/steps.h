@@ -9,8 +9,8 @@
 struct pqi_call;
 struct pqi_once;
 
-#define PQI_ATTEMPTS_MAX 4 /* the first, and three more */
-#define PQI_PAUSE_MS 10    /* before the second; doubles, with full jitter */
+#define PQI_CLEANINGS_MAX 4 /* connections that could not be cleaned: then the call ends */
+#define PQI_PAUSE_MS 10     /* before the second; doubles, with full jitter */
 
 /* ---- call.c: ends, and running again --------------------------------------------------------- */
 
@@ -29,7 +29,9 @@ int pqi_call_abort_code(const struct pqi_call *c);
 const char *pqi_call_abort_text(const struct pqi_call *c);
 int64_t pqi_call_spent_ms(const struct pqi_call *c);
 
-bool pqi_call_may_rerun(const struct pqi_call *c);
+/* Is there time, and a retry left for it? Takes that from the router's budget: only to be asked by who
+ * then runs it again. Finding out what became of it is none. */
+bool pqi_call_may_rerun(struct pqi_call *c);
 void pqi_call_rerun(struct pqi_call *c, enum pqi_again how);
 /* Its connection is dead, or may not be used again. */
 void pqi_call_drop_conn(struct pqi_call *c);

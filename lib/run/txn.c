@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define RERUNS_MAX 3
 #define RERUN_PAUSE_MS 5 /* doubles, with full jitter */
 #define ROLLBACK_MS 100  /* then the connection is closed, and the server rolls back */
 
@@ -469,11 +468,12 @@ static bool worth_again(const pqr_error *e, bool key)
     return fails && (e->code == PQR_E_SQL || e->code == PQR_E_ROLLED_BACK);
 }
 
-int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int again, int64_t until_ns)
+int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int64_t most_often, int again,
+                           int64_t until_ns)
 {
     int64_t most = RERUN_PAUSE_MS * PQI_MS << again;
     int64_t pause_until = pqi_now_ns() + (int64_t)(pqi_random() % (uint64_t)most);
-    return worth_again(e, key) && again < RERUNS_MAX && pause_until < until_ns ? pause_until : 0;
+    return worth_again(e, key) && again < most_often && pause_until < until_ns ? pause_until : 0;
 }
 
 int pqi_tx_not_begun(int code, pqr_error *err)
@@ -527,7 +527,10 @@ int pqi_tx_transact(struct pqr_session *s, const pqr_tx_options *o, pqr_work_fn 
             pqi_tx_run_ended(&runs, begun, err);
             code = code == PQR_OK ? code : err->code;
         }
-        int64_t pause_until = code == PQR_OK ? 0 : pqi_tx_pause_until(err, runs.key, again, until);
+        int64_t pause_until = code == PQR_OK
+                                  ? 0
+                                  : pqi_tx_pause_until(err, runs.key, s->db->options->retry_max,
+                                                       again, until);
         if (pause_until == 0)
             return code;
         pqi_count(s->db, retries);

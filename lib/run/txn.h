@@ -60,7 +60,8 @@ void pqi_tx_run_ended(struct pqi_tx_runs *r, bool begun, pqr_error *err);
 
 /* When a transaction that ended with `e` may be run again as a whole, after so many times before;
  * 0: it may not. */
-int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int again, int64_t until_ns);
+int64_t pqi_tx_pause_until(const pqr_error *e, bool key, int64_t most_often, int again,
+                           int64_t until_ns);
 
 /* A transaction that runs as a whole could not begin: with a key that was used before, that is all
  * right. Returns err's code, which stays the same or becomes OK; the message says why. */

@@ -319,6 +319,29 @@ static void a_write_that_was_rolled_back_is_run_again(void **state)
     end_robbed(&r);
 }
 
+static void lost_by(const char *setting, const char *why)
+{
+    struct robbed r = robbed_by(setting);
+    proxy_tell(&r.thief, "cut again SELECT after");
+    FAILS(PQR_E_LOST,
+          pqr_write(r.s,
+                    PQR_QUERY(.sql = "insert into note(body) select 'again' from pg_sleep(20)"),
+                    NULL, &live_error));
+    proxy_hears(&r.thief, "cut");
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    says("rolled back");
+    says(why);
+    end_robbed(&r);
+    assert_int_equal(notes("again"), 0);
+}
+
+static void without_retries_a_write_that_was_rolled_back_is_lost_and_safe_to_repeat(void **state)
+{
+    (void)state;
+    lost_by("DB_RETRY_MAX=0", "nothing happened");
+    lost_by("DB_RETRY_BUDGET_PERCENT=0", "DB_RETRY_BUDGET_PERCENT is used up");
+}
+
 static void without_its_id_a_lost_write_is_unknown_and_says_why(void **state)
 {
     (void)state;
@@ -541,7 +564,7 @@ static void a_claim_waits_for_its_twin_and_no_longer_than_its_deadline(void **st
     pqr_session *s = live_session(db, "acme");
     struct late_write twin = {
         .s = live_session(db, "acme"),
-        .q = PQR_QUERY(.sql = "insert into note(body) select 'twin' from pg_sleep(2)",
+        .q = PQR_QUERY(.sql = "insert into note(body) select 'twin' from pg_sleep(5)",
                        .idempotency_key = "twin", .deadline_ms = 30000)};
     pthread_t writer;
     pthread_create(&writer, NULL, write_late, &twin);
@@ -549,7 +572,7 @@ static void a_claim_waits_for_its_twin_and_no_longer_than_its_deadline(void **st
                                     "wait_event = 'PgSleep' and query like '%%twin%%'") == 1);
     FAILS(PQR_E_SQL, pqr_write(s,
                                PQR_QUERY(.sql = "insert into note(body) values ('twin')",
-                                         .idempotency_key = "twin", .deadline_ms = 400),
+                                         .idempotency_key = "twin", .deadline_ms = 2000),
                                NULL, &live_error));
     assert_string_equal(live_error.sqlstate, "55P03");
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
@@ -684,6 +707,7 @@ int main(void)
         cmocka_unit_test(an_answer_that_came_before_the_loss_is_handed_on_whole),
         cmocka_unit_test(a_write_that_was_cut_off_is_unknown_while_the_server_is_at_it),
         cmocka_unit_test(a_write_that_was_rolled_back_is_run_again),
+        cmocka_unit_test(without_retries_a_write_that_was_rolled_back_is_lost_and_safe_to_repeat),
         cmocka_unit_test(without_its_id_a_lost_write_is_unknown_and_says_why),
         cmocka_unit_test(a_commit_whose_answer_is_stolen_is_ok),
         cmocka_unit_test(a_commit_of_a_transaction_whose_id_was_not_asked_for_is_unknown),
