@@ -88,13 +88,15 @@ typedef struct pqr_error {
     int32_t retry;       /* a pqr_retry */
     int32_t shard;       /* which shard; -1: none, or the control database */
     int32_t index;       /* which statement of a batch, from 0; -1: not a batch */
-    char sqlstate[8];    /* the server's SQLSTATE, such as "23505"; "": it said none */
+    char sqlstate[8];    /* the server's SQLSTATE, such as "23505"; "": it said none. After PQR_OK:
+                            "01000" of a write or COMMIT whose synchronous standby is not known to
+                            have it, since the wait for that was cancelled */
     char node[32];       /* which server, such as "shard1/replica2"; "": none */
     char constraint[64]; /* names, when the server gave them */
     char schema[64];
     char table[64];
     char column[64];
-    char message[1024]; /* one sentence: what happened and what to do */
+    char message[1024]; /* one sentence: what happened and what to do; after PQR_OK mostly "" */
     uint8_t reserved[200];
 } pqr_error;
 

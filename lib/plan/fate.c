@@ -91,13 +91,21 @@ static struct pqi_fate doubted(const struct pqi_failure *f, struct pqi_fate fate
     return fate;
 }
 
+/* A pooler that ends a connection, or lost its own to the server, has a code for that, too; what the
+ * statement came to it does not know. */
+static bool invented(const struct pqi_failure *f)
+{
+    bool ends = f->severity == PQI_SEV_FATAL && strcmp(f->sqlstate, "57P01") == 0;
+    return f->pooler && (ends || strncmp(f->sqlstate, "58", 2) == 0);
+}
+
 struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
         return f->given ? out_of_time : in_time_not_sent;
     if (f->stale && !f->inside)
         return to_be_repaired;
-    bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE;
+    bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE && !invented(f);
     if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
         return f->given ? no_answer : never_sent;
     /* The server's last words, heard before anything was sent: they speak of nothing of ours. */

@@ -12,9 +12,10 @@ enum pqi_severity { PQI_SEV_NONE, PQI_SEV_ERROR, PQI_SEV_FATAL, PQI_SEV_PANIC };
 struct pqi_failure {
     const char *sqlstate;       /* "": none came (end of file, reset, silence) */
     enum pqi_severity severity; /* of that error */
-    bool given;     /* its Sync (for a statement alone: its first byte) was given to libpq */
-    bool warned;    /* a WARNING 57P01 or 57P02 came before: the server's state is in doubt */
-    bool inside;    /* the error arose in a function or procedure that was at work */
+    bool given;  /* its Sync (for a statement alone: its first byte) was given to libpq */
+    bool warned; /* a WARNING 57P01 or 57P02 came before: the server's state is in doubt */
+    bool pooler; /* one is in between, which may say of itself what looks like the server's word */
+    bool inside; /* the error arose in a function or procedure that was at work */
     bool timed_out; /* our own deadline passed while we waited */
     bool early; /* COMMIT: it takes effect before its Sync, so the server's end proves nothing */
     bool stale; /* our prepared statement was gone or outdated: the connection will parse it anew */

@@ -84,6 +84,7 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
                             .severity = trouble->severity,
                             .given = c->rode ? c->rider.job.given : c->conn->own.given,
                             .warned = !c->rode && c->conn->warned,
+                            .pooler = false,
                             .early = c->early,
                             .partial = c->partial,
                             .stale = !c->rode && !timed_out && c->conn->own.stale,
@@ -183,6 +184,7 @@ void pqi_call_run_done(struct pqi_call *c)
 {
     if (!c->rode)
         note_pace(c);
+    c->local = c->effects && c->conn && c->conn->alone;
     int statement = failed_statement(c);
     if (statement >= 0) {
         pqi_call_run_failed(c, statement, false);

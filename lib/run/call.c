@@ -107,13 +107,17 @@ void pqi_call_done(struct pqi_call *c)
     c->state = PQI_CALL_DONE;
 }
 
-static void tell_where(struct pqi_call *c)
+static void tell_place(struct pqi_call *c)
 {
-    if (c->err.code == PQR_OK || c->err.node[0] != '\0')
-        return;
     c->err.shard = c->shard ? c->shard->number : -1;
     if (c->node)
         snprintf(c->err.node, sizeof c->err.node, "%s", c->node->target->name);
+}
+
+static void tell_where(struct pqi_call *c)
+{
+    if (c->err.code != PQR_OK && c->err.node[0] == '\0')
+        tell_place(c);
 }
 
 void pqi_call_end_with_error(struct pqi_call *c)
@@ -432,10 +436,25 @@ static void log_slow(struct pqi_call *c)
                 pqr_code_name(c->err.code));
 }
 
+/* No failure, but worth knowing: it stands in the error that says OK. */
+static void tell_local(struct pqi_call *c)
+{
+    pqi_err(
+        &c->err, PQR_OK,
+        "%s: committed there, but the wait for its synchronous standby was cancelled: a failover "
+        "may lose it",
+        c->node->target->name);
+    memcpy(c->err.sqlstate, "01000", 6);
+    tell_place(c);
+    pqi_log(&c->db->log, PQR_LOG_WARN, "committed_alone", "%s", c->err.message);
+}
+
 void pqi_call_ended(struct pqi_call *c)
 {
     if (c->err.code != PQR_OK)
         pqi_count(c->db, errors);
+    else if (c->local)
+        tell_local(c);
     if (c->err.code == PQR_E_UNKNOWN)
         pqi_count(c->db, unknown);
     if (c->shard)

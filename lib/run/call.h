@@ -43,6 +43,7 @@ struct pqi_call {
     struct pqi_conn *conn;  /* a connection of its own, until pqi_call_end */
     uint64_t id;            /* of its transaction; 0: not told */
     bool rode;              /* its answers came by a lane */
+    bool local;             /* it is committed, and no synchronous standby is known to have it */
     bool resolved;          /* its answer was lost, and it is known to be committed: … */
     struct pqi_answer kept; /* … this came before, if anything did */
 

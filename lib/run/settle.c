@@ -71,6 +71,7 @@ bool pqi_call_doubt(struct pqi_call *c)
     d->origin = c->conn->origin;
     d->attempts = c->attempts;
     pqi_ask_fate(&d->question, d->sql, sizeof d->sql, d->id);
+    c->local = c->conn->alone;
     keep_answer(c);
     pqi_conn_back(c->node, c->conn);
     c->conn = NULL;
@@ -140,6 +141,7 @@ static void it_is_absent(struct pqi_call *c)
     forget_doubt(c);
     pqi_answer_clear(&c->kept);
     c->id = 0;
+    c->local = false;
     if (pqi_call_may_rerun(c))
         pqi_call_rerun(c, PQI_BACKOFF);
     else

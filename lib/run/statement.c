@@ -188,7 +188,7 @@ int pqi_statement_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     int code = c->err.code, taken = 0;
-    if (err && code != PQR_OK)
+    if (err && (code != PQR_OK || c->local))
         *err = c->err;
     int outcome;
     if (code == PQR_OK && (c->resolved || pqi_once_done(c, &outcome))) {

@@ -396,7 +396,7 @@ int pqi_tx_commit_end(struct pqi_op *op, pqr_error *err)
     struct pqi_call *c = &op->call;
     if (c->err.code == PQR_OK && !c->resolved)
         check_commit_tag(c, op->tx);
-    else if (committed(c))
+    else if (c->err.code != PQR_OK && committed(c))
         pqi_err_none(&c->err);
     op->tx->doubt = c->err.code == PQR_E_UNKNOWN;
     pqi_count(c->db, transactions);

@@ -87,6 +87,14 @@ static void note_behind_end(struct pqi_conn *c, const PGresult *res)
         c->behind_end = PQI_BEHIND_OTHER;
 }
 
+/* Cancelled or terminated while it waits for a synchronous standby, a commit is done, and a failover may
+ * lose it. Both say so by a WARNING; whose, tells the place in the server's source. */
+static bool stopped_waiting(const PGresult *res)
+{
+    const char *function = PQresultErrorField(res, PG_DIAG_SOURCE_FUNCTION);
+    return function && strcmp(function, "SyncRepWaitForLSN") == 0;
+}
+
 /* Notices are silent, but "the server is going down" is worth remembering: what is lost after it
  * may have been committed. */
 static void on_notice(void *arg, const PGresult *res)
@@ -97,6 +105,7 @@ static void on_notice(void *arg, const PGresult *res)
         note_behind_end(c, res);
     if (strcmp(state, "57P01") == 0 || strcmp(state, "57P02") == 0)
         c->warned = true;
+    c->alone |= stopped_waiting(res);
 }
 
 /* ---- Connecting ----------------------------------------------------------------------------- */
@@ -601,7 +610,7 @@ void pqi_conn_go_on(struct pqi_conn *c)
 void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
 {
     forget_answers(c);
-    c->warned = c->cleans = c->uncleaned = false;
+    c->warned = c->alone = c->cleans = c->uncleaned = false;
     c->own.given = false;
     if (!make_answers(c, n) || !make_room(c, n)) {
         c->n = 0;

@@ -114,6 +114,7 @@ struct pqi_conn {
     struct pqi_queue queue;
     int64_t moved_ns; /* when an answer came last */
     bool warned;      /* a WARNING that the server is going down came */
+    bool alone;       /* a commit of it did not wait for its synchronous standby to the end */
     bool tainted;     /* must not be pooled again */
     bool held;        /* IDLE: amid a segment, and nothing of it was acknowledged yet */
     bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */

@@ -681,6 +681,101 @@ static void a_transaction_whose_commit_is_in_doubt_is_found_by_its_key(void **st
     end_robbed(&r);
 }
 
+/* ---- A synchronous standby that is not there ------------------------------------------------- */
+
+static void let_commits_wait(const char *standbys)
+{
+    fleet("sql " P " \"alter system set synchronous_standby_names = '%s'\"", standbys);
+    fleet("sql " P " 'select pg_reload_conf()'");
+    EVENTUALLY(5000, strcmp(ask(P, "show synchronous_standby_names"), standbys) == 0);
+}
+
+/* A write that waits for a standby which does not come, until its server process is told so. */
+static struct late_write waiting_write(pqr_session *s, const char *sql, const char *verb)
+{
+    struct late_write w = {.s = s};
+    const pqr_query *q = PQR_QUERY(.sql = sql, .deadline_ms = 30000);
+    w.q = q;
+    pthread_t writer;
+    pthread_create(&writer, NULL, write_late, &w);
+    EVENTUALLY(10000, ask_number(P, "select count(*) from pg_stat_activity where wait_event = "
+                                    "'SyncRep'") == 1);
+    ask(P, "select %s(pid) from pg_stat_activity where wait_event = 'SyncRep'", verb);
+    pthread_join(writer, NULL);
+    live_error = w.err;
+    return w;
+}
+
+static void a_commit_that_no_standby_confirmed_says_so(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL");
+    pqr_session *s = live_session(db, "acme");
+    const char *sql = "insert into note(body) values ('alone')";
+    let_commits_wait("nobody");
+    struct late_write w = waiting_write(s, sql, "pg_cancel_backend");
+    OK(w.code);
+    assert_string_equal(live_error.sqlstate, "01000");
+    assert_string_equal(live_error.node, P);
+    says("a failover may lose it");
+    assert_int_equal(pqr_known_by(w.res), PQR_OUTCOME_ANSWERED);
+    pqr_result_free(w.res);
+    w = waiting_write(s, sql, "pg_terminate_backend");
+    let_commits_wait("");
+    OK(w.code);
+    assert_string_equal(live_error.sqlstate, "01000");
+    assert_int_equal(pqr_known_by(w.res), PQR_OUTCOME_ANSWERED); /* its result had come */
+    pqr_result_free(w.res);
+    assert_int_equal(notes("alone"), 2);
+    OK(pqr_write(s, PQR_QUERY(.sql = sql), NULL, &live_error));
+    assert_string_equal(live_error.sqlstate, "");
+    assert_string_equal(live_error.message, "");
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+/* ---- Another primary, before it is asked: last, since the fleet is another one then ----------- */
+
+/* The one write has a key, the other one has none; the promoted server has both. */
+static void after_a_promotion_only_a_key_tells(void **state)
+{
+    (void)state;
+    struct robbed r = robbed_by("DB_HEALTH_INTERVAL=200ms"),
+                  k = robbed_by("DB_HEALTH_INTERVAL=200ms");
+    struct late_write w = {.s = r.s,
+                           .q = PQR_QUERY(.sql = "insert into note(body) values ('moved')",
+                                          .deadline_ms = 60000)},
+                      key = {.s = k.s,
+                             .q = PQR_QUERY(.sql = "insert into note(body) values ('moved-key')",
+                                            .idempotency_key = "moved", .deadline_ms = 60000)};
+    pthread_t writer, keyed_writer;
+    proxy_tell(&r.thief, "cut moved INSERT stay");
+    proxy_tell(&k.thief, "cut moved-key UPDATE stay");
+    pthread_create(&writer, NULL, write_late, &w);
+    pthread_create(&keyed_writer, NULL, write_late, &key);
+    proxy_hears(&r.thief, "cut");
+    proxy_hears(&k.thief, "cut");
+    EVENTUALLY(10000, ask_number(R1, "select count(*) from note where body like 'moved%%'") == 2);
+    fleet("kill " P);
+    fleet("promote " R1);
+    proxy_tell(&r.thief, "go");
+    proxy_tell(&k.thief, "go");
+    pthread_join(writer, NULL);
+    pthread_join(keyed_writer, NULL);
+    live_error = w.err;
+    FAILS(PQR_E_UNKNOWN, w.code);
+    says("promoted since");
+    live_error = key.err;
+    OK(key.code);
+    assert_int_equal(pqr_known_by(key.res), PQR_OUTCOME_RESOLVED);
+    assert_int_equal(pqr_affected(key.res), 1);
+    assert_string_equal(pqr_source(key.res), R1);
+    pqr_result_free(key.res);
+    assert_int_equal(ask_number(R1, "select count(*) from note where body like 'moved%%'"), 2);
+    end_robbed(&r);
+    end_robbed(&k);
+}
+
 static int make_tables(void **state)
 {
     (void)state;
@@ -722,6 +817,8 @@ int main(void)
         cmocka_unit_test(after_a_crash_restart_a_key_still_tells),
         cmocka_unit_test(a_transaction_with_a_key_is_committed_once),
         cmocka_unit_test(a_transaction_whose_commit_is_in_doubt_is_found_by_its_key),
+        cmocka_unit_test(a_commit_that_no_standby_confirmed_says_so),
+        cmocka_unit_test(after_a_promotion_only_a_key_tells),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
 }

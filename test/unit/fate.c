@@ -27,8 +27,8 @@
 #define rb PQI_BACKOFF
 
 /* How it was: nothing given to libpq; given; given, and a warning came first; out of
- * time; a COMMIT, and a statement alone, that were given. */
-enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE, COMMIT, ALONE };
+ * time; a COMMIT, and a statement alone, that were given; given to a pooler. */
+enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE, COMMIT, ALONE, POOLED };
 
 #define DROP false
 #define KEEP true
@@ -50,6 +50,14 @@ static const struct row {
     enum pqi_again read, write;
     int code_read, code_write;
 } rows[] = {
+    {"a pooler ends the session", "57P01", FATAL, POOLED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a pooler lost its server", "58000", FATAL, POOLED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"a pooler lost its server", "58000", ERROR, POOLED, U, DROP, rr, x, SQL, UNKNOWN},
+    {"a pooler lost its server", "08P01", FATAL, POOLED, U, DROP, rr, x, LOST, UNKNOWN},
+    {"behind a pooler, too few parameters", "08P01", ERROR, POOLED, P, KEEP, x, x, SQL, SQL},
+    {"behind a pooler an error is one", "23505", ERROR, POOLED, P, KEEP, x, x, SQL, SQL},
+    {"behind a pooler, serialization", "40001", ERROR, POOLED, N, KEEP, rb, rb, SQL, SQL},
+
     {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, LOST, LOST},
     {"no byte given, and the server went", "57P02", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
     {"no byte given, and the server went", "XX000", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
@@ -151,6 +159,7 @@ static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severi
                                 .warned = phase == WARNED,
                                 .early = phase == COMMIT,
                                 .partial = phase == ALONE,
+                                .pooler = phase == POOLED,
                                 .timed_out = phase == LATE || phase == LATE_UNSENT};
 }
 
