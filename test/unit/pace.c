@@ -79,7 +79,54 @@ static void two_statements_of_one_place_do_not_speak_for_each_other(void **state
     assert_int_equal(pqi_pace_of(&pace, B, NULL), PQI_PACE_UNKNOWN);
     pqi_pace_note(&pace, B, 10);
     assert_int_equal(pqi_pace_of(&pace, B, NULL), PQI_PACE_FAST);
-    assert_int_equal(pqi_pace_of(&pace, A, NULL), PQI_PACE_UNKNOWN);
+    assert_int_equal(pqi_pace_of(&pace, A, NULL), PQI_PACE_SLOW);
+}
+
+/* As many as a place holds, each measured in turn with the others. */
+static void hot_statements_of_one_place_do_not_replace_each_other(void **state)
+{
+    (void)state;
+    for (int n = 0; n < 32; n++)
+        for (uint64_t i = 0; i < PQI_PACE_WAYS; i++)
+            pqi_pace_note(&pace, A + (i << 33), 8 * PQI_PACE_SLOW_US); /* not sure at first */
+    for (uint64_t i = 0; i < PQI_PACE_WAYS; i++)
+        assert_int_equal(pqi_pace_of(&pace, A + (i << 33), NULL), PQI_PACE_FAST);
+    for (uint64_t i = 0; i < PQI_PACE_WAYS; i++)
+        pqi_pace_note(&pace, A + (i << 33), 8 * PQI_PACE_SLOW_US);
+    for (uint64_t i = 0; i < PQI_PACE_WAYS; i++)
+        assert_int_equal(pqi_pace_of(&pace, A + (i << 33), NULL), PQI_PACE_SLOW);
+}
+
+static void a_full_place_forgets_those_that_are_not_used_any_more(void **state)
+{
+    (void)state;
+    for (uint64_t i = 0; i < PQI_PACE_WAYS; i++)
+        pqi_pace_note(&pace, A + (i << 33), 100);
+    pqi_pace_note(&pace, A + (UINT64_C(100) << 33),
+                  100); /* a new one: it has the place of one of them */
+    for (int n = 0; n < 40; n++) {
+        pqi_pace_note(&pace, A, 100);
+        pqi_pace_note(&pace, A + (UINT64_C(101) << 33), 100);
+        assert_int_equal(pqi_pace_of(&pace, A, NULL), PQI_PACE_FAST);
+        assert_int_equal(pqi_pace_of(&pace, A + (UINT64_C(101) << 33), NULL), PQI_PACE_FAST);
+    }
+    int known = 0;
+    for (uint64_t i = 1; i < PQI_PACE_WAYS; i++)
+        known += pqi_pace_of(&pace, A + (i << 33), NULL) != PQI_PACE_UNKNOWN;
+    assert_true(known < PQI_PACE_WAYS - 1);
+}
+
+/* One table serves all servers: the healthy ones speak for a statement that is slow on a sick one. */
+static void slow_answers_of_one_server_among_others_make_no_statement_slow(void **state)
+{
+    (void)state;
+    pqi_pace_note(&pace, A, 100);
+    for (int i = 0; i < 1000; i++) {
+        for (int j = 0; j < 20; j++)
+            pqi_pace_note(&pace, A, 300000);
+        pqi_pace_note(&pace, A, 100);
+        assert_int_equal(pqi_pace_of(&pace, A, NULL), PQI_PACE_FAST);
+    }
 }
 
 static void a_measure_beyond_all_bounds_is_cut(void **state)
@@ -143,6 +190,9 @@ int main(void)
         PACE(a_fast_statement_is_slow_only_after_many_slow_measures_in_a_row),
         PACE(a_slow_statement_that_gets_fast_is_fast_soon),
         PACE(two_statements_of_one_place_do_not_speak_for_each_other),
+        PACE(hot_statements_of_one_place_do_not_replace_each_other),
+        PACE(a_full_place_forgets_those_that_are_not_used_any_more),
+        PACE(slow_answers_of_one_server_among_others_make_no_statement_slow),
         PACE(a_measure_beyond_all_bounds_is_cut),
         cmocka_unit_test(only_a_position_told_after_a_moment_covers_it),
         cmocka_unit_test(the_oldest_positions_are_forgotten_and_later_ones_cover_as_well),
