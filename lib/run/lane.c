@@ -387,16 +387,19 @@ static void check_tags(struct pqi_lane *lane, const struct pqi_rider *r)
                                !pqi_tag_allowed(pqi_answer_tag(&r->job.answers[i]), PQI_IN_READ);
 }
 
-/* Of those that came together only the first is measured: the others waited for it. */
-static void measure(struct pqi_lane *lane, const struct pqi_rider *r, int64_t before_ns)
+/* The server sends what it has at a Sync, or when its buffer is full: so of those that came together
+ * nobody knows who took how long. The first is measured, as if all had taken the same. */
+static void measure(struct pqi_lane *lane, uint64_t first_hash, int64_t before_ns, int together)
 {
     struct pqr *db = lane->node->shard->db;
-    if (r->hash != 0 && before_ns != 0)
-        pqi_pace_note(&db->pace, r->hash, (lane->conn->moved_ns - before_ns) / 1000);
+    if (first_hash != 0)
+        pqi_pace_note(&db->pace, first_hash, (lane->conn->moved_ns - before_ns) / 1000 / together);
 }
 
 static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link *out)
 {
+    uint64_t first_hash = 0;
+    int together = 0;
     while (!pqi_list_empty(&lane->conn->ended)) {
         struct pqi_job *job = pqi_container(lane->conn->ended.next, struct pqi_job, link);
         struct pqi_rider *r = pqi_container(job, struct pqi_rider, job);
@@ -409,11 +412,13 @@ static void take_ended(struct pqi_lane *lane, int64_t before_ns, struct pqi_link
             continue;
         }
         check_tags(lane, r);
-        measure(lane, r, before_ns);
-        before_ns = 0;
+        if (together++ == 0)
+            first_hash = r->hash;
         atomic_fetch_add_explicit(&lane->node->calls, 1, memory_order_relaxed);
         get_off(lane, r, PQI_OUT_ANSWERED, out);
     }
+    if (together > 0)
+        measure(lane, first_hash, before_ns, together);
 }
 
 /* What a function did to the session is seen in no answer: builds for development ask the server,
