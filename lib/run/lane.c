@@ -306,7 +306,7 @@ static void send_segment(struct pqi_lane *lane)
 /* A connection of another time (the node changed its role, was replaced) takes nobody any more. */
 static bool outdated(const struct pqi_lane *lane)
 {
-    return pqi_conn_outdated(lane->node, lane->conn) || lane->conn->tainted;
+    return pqi_conn_outdated(lane->node, lane->conn) || lane->conn->tainted || lane->retires;
 }
 
 static void pump(struct pqi_lane *lane, struct pqi_link *out)
@@ -318,6 +318,8 @@ static void pump(struct pqi_lane *lane, struct pqi_link *out)
             close_lane(lane, out);
         return;
     }
+    if (lane->rests && !pqi_queue_empty(&lane->conn->queue))
+        return;
     while (lane->npending > 0 && lane->conn->state != PQI_DEAD && segments(lane) < DEPTH)
         send_segment(lane);
     if (lane->conn->state == PQI_DEAD)
@@ -444,6 +446,7 @@ static void check_rest(struct pqi_lane *lane)
     if (lane->conn->state != PQI_IDLE)
         return;
     lane->idle_since_ns = lane->conn->moved_ns;
+    lane->rests = false;
     lay_ghosts(lane);
     lane->conn->tainted |= pqi_conn_block(lane->conn) != PQI_BLOCK_NONE ||
                            !pqi_conn_reads_only(lane->conn);
@@ -464,6 +467,10 @@ static void step(struct pqi_lane *lane, short revents, struct pqi_link *out)
         close_lane(lane, out);
         return;
     }
+    /* The server tells of it before the Sync's answer: nothing is sent to such a session any more,
+     * however busy it is. */
+    if (lane->conn->moved_ns != before)
+        lane->conn->tainted |= !pqi_conn_reads_only(lane->conn);
     check_rest(lane);
     pump(lane, out);
 }
@@ -636,7 +643,7 @@ void pqi_lane_install(struct pqi_lane *lane, struct pqi_conn *conn)
     lane->conn = conn;
     lane->idle_since_ns = pqi_now_ns();
     lane->looked_at = conn->ids;
-    lane->looks = false;
+    lane->looks = lane->rests = lane->retires = false;
     if (PQI_LOOK_AT_SESSIONS)
         pqi_copy_text(lane->session, sizeof lane->session, pqi_ask_looked(conn));
     set_state(lane, PQI_LANE_OPEN);
@@ -675,6 +682,14 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
         bury(lane, false);
 }
 
+/* One that is always busy comes to rest for a moment now and then, where what is checked at rest can
+ * be; too old, it ends then. */
+static void have_rest(struct pqi_lane *lane, int64_t born_ns)
+{
+    lane->rests = true;
+    lane->retires |= lane->conn->born_ns < born_ns;
+}
+
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
 {
     struct pqi_link out;
@@ -694,6 +709,8 @@ void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
             close_lane(lane, &out);
         else if (done)
             look(lane);
+    } else if (lane->state == PQI_LANE_OPEN) {
+        have_rest(lane, born_ns);
     }
     pthread_mutex_unlock(&lane->lock);
     tell(&out);

@@ -48,7 +48,8 @@ void pqi_lane_step(struct pqi_lane *lane, short revents);
 void pqi_lane_pump(struct pqi_lane *lane);
 /* What to wait for; -1: nothing. */
 int pqi_lane_fd(struct pqi_lane *lane, short *events);
-/* Lets go of a connection that nobody rides: idle for too long, too old, or of another time. */
+/* Lets go of a connection that nobody rides: idle for too long, too old, or of another time. One that
+ * somebody rides has a moment's rest, and ends there if it is too old. */
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns);
 /* Everybody looks whether the router aborts. */
 void pqi_group_stir(struct pqi_group *g);

@@ -67,6 +67,8 @@ struct pqi_lane {
     int npending;                 /* fast and unsure ones */
     int ghosts;         /* sent, and nobody waits for them any more: still counted in `load` … */
     int unknown_ghosts; /* … and in `unknown` */
+    bool rests;         /* nothing is sent until what is under way was answered */
+    bool retires;       /* likewise, and then it is closed */
     bool led;
     int kick; /* wakes who leads; -1: nobody has led yet */
     int64_t idle_since_ns;

@@ -1,0 +1,113 @@
+/* Lanes that never rest, and lanes that do not move. Fleet: one shard, no replica. */
+#include "live.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define P "shard0/primary"
+#define PATIENCE_MS 60000 /* more than anything takes: beyond it something hangs */
+
+/* ---- Readers that keep a lane busy -------------------------------------------------------------- */
+
+enum { READERS = 12 };
+
+static struct busy {
+    pqr *db;
+    pthread_t thread[READERS];
+    _Atomic bool over;
+    _Atomic int failed;
+} busy;
+
+/* About a millisecond each: some are under way while others board. */
+static void *read_on(void *arg)
+{
+    (void)arg;
+    pqr_session *s = live_session(busy.db, "busy");
+    while (!atomic_load(&busy.over))
+        if (pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(0.001)", .deadline_ms = PATIENCE_MS),
+                     NULL, &live_error) != PQR_OK &&
+            atomic_fetch_add(&busy.failed, 1) < 5)
+            print_error("%s: %s\n", pqr_code_name(live_error.code), live_error.message);
+    pqr_session_close(s);
+    return NULL;
+}
+
+static void begin_busy(pqr *db)
+{
+    busy.db = db;
+    atomic_store(&busy.over, false);
+    atomic_store(&busy.failed, 0);
+    for (int i = 0; i < READERS; i++)
+        assert_int_equal(pthread_create(&busy.thread[i], NULL, read_on, NULL), 0);
+}
+
+static void end_busy(void)
+{
+    atomic_store(&busy.over, true);
+    for (int i = 0; i < READERS; i++)
+        pthread_join(busy.thread[i], NULL);
+    assert_int_equal(atomic_load(&busy.failed), 0);
+}
+
+/* ---- Lanes that never rest ---------------------------------------------------------------------- */
+
+static void a_busy_lane_that_can_write_is_closed(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_LANES=1");
+    pqr_session *s = live_session(db, "acme");
+    begin_busy(db);
+    for (int i = 0; i < 10; i++) {
+        OK(pqr_read(s, PQR_QUERY(.sql = "select unpin()", .deadline_ms = PATIENCE_MS), NULL,
+                    &live_error));
+        FAILS(PQR_E_READ_ONLY, pqr_read(s,
+                                        PQR_QUERY(.sql = "insert into marks(tenant) values ('x')",
+                                                  .deadline_ms = PATIENCE_MS),
+                                        NULL, &live_error));
+    }
+    end_busy();
+    assert_int_equal(ask_number(P, "select count(*) from marks where tenant = 'x'"), 0);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
+static void a_busy_lane_ends_with_its_lifetime(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_LANES=1", "DB_MAX_LIFETIME=1");
+    pqr_session *s = live_session(db, "acme");
+    begin_busy(db);
+    EVENTUALLY(PATIENCE_MS, ask_number(P, "select count(*) from pg_stat_activity where"
+                                          " query like 'select pg_sleep(0.001)%%'") == 1);
+    long first = ask_number(P, "select pid from pg_stat_activity where"
+                               " query like 'select pg_sleep(0.001)%%'");
+    EVENTUALLY(PATIENCE_MS / 2,
+               ask_number(P, "select count(*) from pg_stat_activity where pid = %ld", first) == 0);
+    end_busy();
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
+static int make_tables(void **state)
+{
+    (void)state;
+    ask(P, "create table marks(id bigserial primary key, tenant text, n int default 0)");
+    ask(P, "create function unpin() returns int language plpgsql as $$ begin"
+           " perform set_config('default_transaction_read_only', 'off', false);"
+           " return 1; end $$");
+    ask(P, "grant all on all tables in schema public to app");
+    ask(P, "grant all on all sequences in schema public to app");
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_busy_lane_that_can_write_is_closed),
+        cmocka_unit_test(a_busy_lane_ends_with_its_lifetime),
+    };
+    return cmocka_run_group_tests(tests, make_tables, NULL);
+}
