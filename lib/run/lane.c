@@ -538,6 +538,7 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
             revents = 0; /* the lane has another connection by now */
         step(lane, revents, &out);
         mine = rides && r->state == PQI_RIDE_LEAVING;
+        late |= lane->conn == conn && conn->stepped_ns >= until_ns; /* while bytes keep coming */
     }
     if (mine)
         pqi_list_remove(&r->link); /* it need not be told */

@@ -903,7 +903,7 @@ static void busy_step(struct pqi_conn *c, short revents)
     /* What came before the end is in libpq's hands, and counts. */
     c->cut = revents & (POLLIN | POLLERR | POLLHUP) && !PQconsumeInput(c->pg);
     forget_notifications(c);
-    int64_t now = pqi_now_ns();
+    int64_t now = c->stepped_ns = pqi_now_ns();
     /* Two NULLs in a row stand for nothing: libpq has lost count, or we have. */
     for (int nulls = 0; c->state == PQI_BUSY && !PQisBusy(c->pg);) {
         PGresult *res = PQgetResult(c->pg);

@@ -112,11 +112,12 @@ struct pqi_conn {
     struct pqi_job own;    /* the last pqi_conn_send */
     struct pqi_link ended; /* jobs of pqi_conn_put that have ended; the owner takes them out */
     struct pqi_queue queue;
-    int64_t moved_ns; /* when an answer came last */
-    bool warned;      /* a WARNING that the server is going down came */
-    bool alone;       /* a commit of it did not wait for its synchronous standby to the end */
-    bool tainted;     /* must not be pooled again */
-    bool held;        /* IDLE: amid a segment, and nothing of it was acknowledged yet */
+    int64_t moved_ns;   /* when an answer came last */
+    int64_t stepped_ns; /* BUSY: when it was looked at last, whatever had come */
+    bool warned;        /* a WARNING that the server is going down came */
+    bool alone;         /* a commit of it did not wait for its synchronous standby to the end */
+    bool tainted;       /* must not be pooled again */
+    bool held;          /* IDLE: amid a segment, and nothing of it was acknowledged yet */
     bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */
     bool deferred;  /* so may deferred triggers have: to be cleaned before who does not `join` */
     bool cleans;    /* BUSY: with cleaning alone */

@@ -6,11 +6,29 @@
 Listens on a free port of 127.0.0.1, or at the same PORT of another ADDRESS, and prints it; forwards
 to PORT of 127.0.0.1. On standard input: a line
 "zero" sets the count to 0, a line "count" prints it. Ends with its input.
+
+A client that says "drown me" is answered for ten seconds with notices, faster than it can read them.
 """
 import os
 import selectors
 import socket
 import sys
+import threading
+import time
+
+NOTICE = b"SNOTICE\0C00000\0Mx\0\0"
+NOTICES = (b"N" + (len(NOTICE) + 4).to_bytes(4, "big") + NOTICE) * 10000
+
+
+def drown(client, server):
+    ends = time.monotonic() + 10
+    try:
+        while time.monotonic() < ends:
+            client.sendall(NOTICES)
+    except OSError:
+        pass
+    for s in (client, server):
+        s.close()
 
 
 def main():
@@ -40,12 +58,21 @@ def main():
                 print(turns, flush=True)
             elif key.fileobj in peers:
                 peer, side, pair = peers[key.fileobj]
-                data = key.fileobj.recv(65536)
+                try:
+                    data = key.fileobj.recv(65536)
+                except ConnectionResetError:
+                    data = b""
                 if not data:
                     for s in pair:
                         selector.unregister(s)
                         del peers[s]
                         s.close()
+                    continue
+                if side == "client" and b"drown me" in data:
+                    for s in pair:
+                        selector.unregister(s)
+                        del peers[s]
+                    threading.Thread(target=drown, args=(key.fileobj, peer), daemon=True).start()
                     continue
                 turns += side == "client" and last[pair] == "server"
                 last[pair] = side

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define P "shard0/primary"
 #define PATIENCE_MS 60000 /* more than anything takes: beyond it something hangs */
@@ -91,6 +92,45 @@ static void a_busy_lane_ends_with_its_lifetime(void **state)
     pqr_close(db, 1000);
 }
 
+/* ---- Leaders ------------------------------------------------------------------------------------ */
+
+/* A proxy before the primary; its setting for a router. It ends when `to` is closed. */
+static const char *begin_proxy(FILE **to)
+{
+    static char url[512];
+    char command[512], name[] = "/tmp/pqrouter-proxy-XXXXXX";
+    const char *given = getenv("DATABASE_PRIMARY_URL");
+    const char *colon = strrchr(given, ':'), *slash = strrchr(given, '/');
+    int fd = mkstemp(name), listens = 0;
+    assert_true(fd >= 0);
+    FILE *port = fdopen(fd, "r");
+    snprintf(command, sizeof command, "exec python3 %s %.*s > %s", getenv("PROXY"),
+             (int)(slash - colon - 1), colon + 1, name);
+    *to = popen(command, "w");
+    EVENTUALLY(PATIENCE_MS, (rewind(port), fscanf(port, "%d", &listens)) == 1);
+    fclose(port);
+    unlink(name);
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=%.*s:%d%s", (int)(colon - given), given,
+             listens, slash);
+    return url;
+}
+
+/* Notices, faster than they can be read, and no answer. */
+static void a_call_ends_by_its_deadline_though_bytes_keep_coming(void **state)
+{
+    (void)state;
+    FILE *proxy;
+    pqr *db = READY_ROUTER(begin_proxy(&proxy), "DB_CONNECTION_LIMIT=20");
+    pqr_session *s = live_session(db, "acme");
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* a lane is open */
+    FAILS(PQR_E_DEADLINE, pqr_read(s, PQR_QUERY(.sql = "select 'drown me'", .deadline_ms = 500),
+                                   NULL, &live_error));
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = PATIENCE_MS), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+    pclose(proxy);
+}
+
 static int make_tables(void **state)
 {
     (void)state;
@@ -108,6 +148,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_busy_lane_that_can_write_is_closed),
         cmocka_unit_test(a_busy_lane_ends_with_its_lifetime),
+        cmocka_unit_test(a_call_ends_by_its_deadline_though_bytes_keep_coming),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
 }
