@@ -510,6 +510,22 @@ static bool aborting(const struct pqi_lane *lane)
     return atomic_load_explicit(&lane->node->shard->db->aborting, memory_order_relaxed);
 }
 
+/* Who leads may be a fiber that is not let go on, or a thread that was stopped, with everybody's
+ * answers in the socket. Who has waited for a while takes them, and the lead from it. */
+static void look_for_answers(struct pqi_lane *lane, struct pqi_link *out)
+{
+    if (!lane->led || lane->state != PQI_LANE_OPEN || lane->conn->state != PQI_BUSY)
+        return;
+    const struct pqi_conn *conn = lane->conn;
+    int64_t before = conn->moved_ns;
+    step(lane, POLLIN, out);
+    if (lane->conn == conn && conn->moved_ns == before)
+        return;
+    lane->led = false;
+    lane->term++;
+    hand_over(lane);
+}
+
 /* Leads until it has its own outcome, or must go. Enters with the lock held, leaves without.
  * true: it has taken its own outcome. */
 static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
@@ -517,6 +533,7 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
     struct pqi_link out;
     bool mine = false, late = false;
     pqi_list_init(&out);
+    uint32_t term = ++lane->term;
     lane->led = true;
     if (lane->kick < 0)
         lane->kick = pqi_flag_new();
@@ -531,6 +548,10 @@ static bool lead(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
         short revents = pqi_wait_fd(&lane->group->db->wait, fd, events, kick, until_ns);
         late = revents == 0 && pqi_now_ns() >= until_ns;
         pthread_mutex_lock(&lane->lock);
+        if (lane->term != term) {
+            pthread_mutex_unlock(&lane->lock);
+            return false;
+        }
         if (revents == 0 && !late)
             pqi_flag_clear(kick);
         bool rides = r->state != PQI_RIDE_LEAVING;
@@ -601,8 +622,11 @@ static int64_t patience_ms(const struct pqi_rider *head, const struct pqi_rider 
 
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
 {
-    pthread_mutex_lock(&lane->lock);
+    struct pqi_link out;
     bool stuck = false;
+    pqi_list_init(&out);
+    pthread_mutex_lock(&lane->lock);
+    look_for_answers(lane, &out);
     if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING) {
         const struct pqi_mark *head = pqi_queue_head(&lane->conn->queue);
         bool rides = head && head->call && head->call != &lane->conn->own;
@@ -612,6 +636,7 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
         stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
     }
     pthread_mutex_unlock(&lane->lock);
+    tell(&out);
     return stuck;
 }
 

@@ -8,7 +8,8 @@
  * A call boards as a rider: it waits (PENDING) until a segment is sent with it (SENT), and gets
  * off with its answers or a reason. Whoever waits drives: in the blocking callers' group one rider
  * leads (waits for the socket, completes everybody's calls, wakes them) and hands over when it has
- * its own answer; the others wait to be woken. A loop leads its lanes itself. */
+ * its own answer; the others wait to be woken, and look now and then whether answers lie in the socket
+ * that it does not take: then it leads no more. A loop leads its lanes itself. */
 #ifndef PQI_RUN_LANE_H
 #define PQI_RUN_LANE_H
 
@@ -35,7 +36,8 @@ void pqi_lane_wait(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
  * runs on, and what comes is dropped. `sent` (may be NULL): was it given to the server? */
 bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent);
 
-/* Does it wait behind another's statement that gets nowhere? Then it had better go elsewhere. */
+/* Does it wait behind another's statement that gets nowhere? Then it had better go elsewhere. Takes
+ * what has come and whoever leads has not taken; the rider may have its outcome afterwards. */
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns);
 /* Is its connection still being opened? */
 bool pqi_lane_opening(struct pqi_lane *lane);

@@ -1,6 +1,7 @@
 /* Lanes that never rest, and lanes that do not move. Fleet: one shard, no replica. */
 #include "live.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -131,6 +132,67 @@ static void a_call_ends_by_its_deadline_though_bytes_keep_coming(void **state)
     pclose(proxy);
 }
 
+/* How callers wait here: whoever `stalls` does not go on before it is let. */
+static _Thread_local bool stalls;
+static struct {
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    _Atomic int stalled;
+    bool released;
+} stall = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0, false};
+
+static void wait_or_stall(void *arg, int fd, int ms)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    (void)arg;
+    if (!stalls) {
+        poll(&p, 1, ms);
+        return;
+    }
+    pthread_mutex_lock(&stall.lock);
+    atomic_fetch_add(&stall.stalled, 1);
+    while (!stall.released)
+        pthread_cond_wait(&stall.cond, &stall.lock);
+    pthread_mutex_unlock(&stall.lock);
+}
+
+static void *read_and_stall(void *arg)
+{
+    pqr_session *s = arg;
+    stalls = true;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = PATIENCE_MS), NULL, &live_error));
+    return NULL;
+}
+
+static void an_answer_is_taken_though_who_leads_does_not_go_on(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    pqr_tx *tx;
+    pqr *db = ROUTER("DB_CONNECTION_LIMIT=3", "DB_LANES=1");
+    OK(pqr_set_wait(db, wait_or_stall, NULL, &live_error));
+    live_ready(db);
+    pqr_session *holder = live_session(db, "holder"), *s = live_session(db, "acme");
+    pqr_session *led = live_session(db, "leader");
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    OK(pqr_begin(holder, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* the last connection */
+    assert_int_equal(pthread_create(&thread, NULL, read_and_stall, led), 0);
+    EVENTUALLY(PATIENCE_MS, atomic_load(&stall.stalled) > 0);
+    for (int i = 0; i < 50; i++)
+        OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 5000), NULL, &live_error));
+    pthread_mutex_lock(&stall.lock);
+    stall.released = true;
+    pthread_cond_broadcast(&stall.cond);
+    pthread_mutex_unlock(&stall.lock);
+    pthread_join(thread, NULL);
+    pqr_rollback(tx);
+    pqr_session_close(holder);
+    pqr_session_close(led);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
 static int make_tables(void **state)
 {
     (void)state;
@@ -149,6 +211,7 @@ int main(void)
         cmocka_unit_test(a_busy_lane_that_can_write_is_closed),
         cmocka_unit_test(a_busy_lane_ends_with_its_lifetime),
         cmocka_unit_test(a_call_ends_by_its_deadline_though_bytes_keep_coming),
+        cmocka_unit_test(an_answer_is_taken_though_who_leads_does_not_go_on),
     };
     return cmocka_run_group_tests(tests, make_tables, NULL);
 }

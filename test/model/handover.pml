@@ -13,6 +13,10 @@
  * one lost wake-up is a caller that never ends. Without WELL the server may stop answering and the
  * opener may not come, so each caller has a time-out.
  *
+ * LOOKS: who waits looks now and then, takes what has arrived and the leader has not, and the lead from
+ * it. A leader that is deposed finds that when it has the lock again, and follows. STALLS: a leader may
+ * never go on (a fiber that is not let, a thread that was stopped); the others end all the same.
+ *
  * What happens under the lane's lock is one atomic step here: nothing that it guards is touched
  * anywhere else, except where a BUG_… does so. Each BUG_… is a mistake that must be found. */
 
@@ -26,6 +30,9 @@
 #define DEPTH 2 /* segments in flight at most */
 #endif
 #define BIT(i) (1 << (i))
+#ifdef STALLS
+#define LOOKS
+#endif
 
 /* The calls' memory: each caller's own, for as long as its call lives. */
 bool alive[CALLERS];
@@ -47,6 +54,15 @@ bool dropped;  /* end-of-file */
 
 /* For the properties; and callers are alike, so that their first calls come in their order. */
 byte leaders, begun, ended;
+
+#ifdef LOOKS
+byte leader;            /* who leads, if anybody does */
+bool deposed[CALLERS];  /* it led, and does not know yet that it does no more */
+#endif
+#ifdef STALLS
+byte missing; /* calls that will never end, since their caller does not go on */
+#define SOMEBODY_STALLS (missing > 0)
+#endif
 
 /* ---- Under the lock ------------------------------------------------------------------------- */
 
@@ -181,6 +197,9 @@ inline begin_to_lead()
     leaders++;
     assert(leaders == 1);
     assert(is_open);
+#ifdef LOOKS
+    leader = me;
+#endif
     pump();
     wants_out = unflushed
 }
@@ -261,8 +280,28 @@ follow:
         if
         :: wake[me] -> wake[me] = false
         :: !patient -> late = true
+#if defined(LOOKS) && !defined(BUG_NOBODY_LOOKS)
+        :: led && is_open && unflushed -> unflushed = false; goto follow /* looks: locked */
+        :: led && is_open && (answered > 0 || dropped) -> /* likewise */
+            d_step {
+                take_answers();
+                if
+                :: dropped -> lose_connection()
+                :: else
+                fi
+            }
+            unflushed = false;
+            deposed[leader] = true;
+            end_to_lead();
+            pump();
+            goto follow_on
+#endif
+#ifdef STALLS
+        :: SOMEBODY_STALLS && !led && is_open /* likewise: whoever was woken does not come */
+#endif
         fi
     }
+follow_on:
     atomic { /* locked */
         if
         :: out[me] -> leave(); goto next_call
@@ -293,12 +332,24 @@ lead:
     atomic { /* polls */
         if
         :: answered > 0 || dropped || kick || wants_out
+#ifdef LOOKS
+        :: deposed[me] /* at its own next look, if nothing else comes */
+#endif
+#ifdef STALLS
+        :: !SOMEBODY_STALLS -> missing = CALLS - calls + 1; goto stalled
+#endif
 #ifndef BUG_LEADER_NEVER_GIVES_UP
         :: !patient -> late = true
 #endif
         fi
     }
     atomic { /* locked */
+#if defined(LOOKS) && !defined(BUG_DEPOSED_LEADS_ON)
+        if
+        :: deposed[me] -> deposed[me] = false; wants_out = false; goto follow_on
+        :: else
+        fi;
+#endif
 #ifndef BUG_KICK_STAYS
         kick = false;
 #endif
@@ -345,6 +396,11 @@ unlocked:
         leave();
         goto next_call
     }
+#endif
+
+#ifdef STALLS
+stalled:
+    ended + missing == CALLERS * CALLS;
 #endif
 
 no_more:
@@ -397,5 +453,9 @@ init
         run server();
         run opener()
     }
+#ifdef STALLS
+    ended + missing == CALLERS * CALLS
+#else
     ended == CALLERS * CALLS
+#endif
 }
