@@ -2,11 +2,13 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "call.h"
+#include "conn.h"
 #include "steps.h"
 
 #include <sched.h>
 
 #define STUCK_LOOK_MS 100 /* the longest time between two looks whether it is stuck */
+#define STAYS_MS 1000     /* so long one that is stuck waits for a connection that needs no queue */
 
 static bool make_answers(struct pqi_call *c)
 {
@@ -139,6 +141,42 @@ static void ride_ended(struct pqi_call *c, bool sent, bool for_a_lane, bool for_
     }
 }
 
+/* What was taken for one that has its outcome after all. */
+static void give_back(struct pqi_call *c, enum pqi_taken taken, struct pqi_conn *conn)
+{
+    struct pqi_pool *pool = &c->node->pool;
+    if (taken == PQI_TAKE_WAIT && !pqi_pool_leave(pool, &c->ticket))
+        return;
+    if (taken == PQI_TAKE_WAIT)
+        conn = c->ticket.conn;
+    if (conn)
+        pqi_conn_back(c->node, conn);
+    else
+        pqi_pool_release(pool);
+}
+
+/* Stuck: on a connection of its own it waits for nobody. Where there is none to be had it stays, as in
+ * the pool's queue it would wait too, and behind others; for a second, then it lines up there. */
+static bool leave_stuck(struct pqi_call *c, int64_t now)
+{
+    struct pqi_conn *conn = NULL;
+    bool lines_up = now - c->rider.since_ns >= STAYS_MS * PQI_MS;
+    enum pqi_taken taken = lines_up ? pqi_pool_take(&c->node->pool, &c->ticket, &conn)
+                                    : pqi_pool_try(&c->node->pool, &conn);
+    if (taken == PQI_TAKE_FULL || (taken == PQI_TAKE_WAIT && !lines_up))
+        return false;
+    if (!pqi_lane_leave(c->rider.lane, &c->rider, NULL)) {
+        give_back(c, taken, conn);
+        return false;
+    }
+    c->off_lanes = true;
+    if (taken == PQI_TAKE_WAIT)
+        c->state = PQI_CALL_QUEUE;
+    else
+        pqi_call_go_on(c, taken, conn);
+    return true;
+}
+
 void pqi_call_ride_step(struct pqi_call *c, int64_t now)
 {
     struct pqi_lane *lane = c->rider.lane;
@@ -149,17 +187,13 @@ void pqi_call_ride_step(struct pqi_call *c, int64_t now)
         c->stuck_ms = c->stuck_ms < STUCK_LOOK_MS ? c->stuck_ms * 2 : STUCK_LOOK_MS;
         c->stuck_ns = pqi_after_ms(now, c->stuck_ms);
     }
-    bool leaves = late || waits || stuck;
     if (!pqi_waiter_finished(&c->waiter)) {
-        if (!leaves)
+        if (stuck && leave_stuck(c, now))
             return;
+        if (!late && !waits)
+            return; /* if it has its outcome just now, it is told of it */
         if (pqi_lane_leave(lane, &c->rider, &sent)) {
-            if (!stuck) {
-                ride_ended(c, sent, waits, for_the_pool);
-                return;
-            }
-            c->off_lanes = true; /* on a connection of its own it waits for nobody */
-            pqi_call_acquire(c);
+            ride_ended(c, sent, waits, for_the_pool);
             return;
         }
         while (!pqi_waiter_finished(&c->waiter)) /* somebody is about to tell */

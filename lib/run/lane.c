@@ -13,11 +13,9 @@
 
 #define DEPTH 2     /* segments in flight: the server has the next one when it has answered one */
 #define TOGETHER 16 /* fast statements: so many share a lane before the next one is used */
-#define SEGMENT_MOST 64   /* riders of a segment */
-#define SEGMENT_US 2000   /* about so long it may take: nobody is behind more than that */
-#define UNSURE_MS 5       /* so long a statement that may be slow waits for fast ones */
-#define FAST_STUCK_MS 250 /* a statement known to be fast is late, not slow: so much patience */
-#define SAME_STUCK_MS 100 /* who waits behind its own like would wait elsewhere too */
+#define SEGMENT_MOST 64 /* riders of a segment */
+#define SEGMENT_US 2000 /* about so long it may take: nobody is behind more than that */
+#define UNSURE_MS 5     /* so long a statement that may be slow waits for fast ones */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
@@ -469,8 +467,10 @@ static void step(struct pqi_lane *lane, short revents, struct pqi_link *out)
     }
     /* The server tells of it before the Sync's answer: nothing is sent to such a session any more,
      * however busy it is. */
-    if (lane->conn->moved_ns != before)
+    if (lane->conn->moved_ns != before) {
         lane->conn->tainted |= !pqi_conn_reads_only(lane->conn);
+        lane->left = 0;
+    }
     check_rest(lane);
     pump(lane, out);
 }
@@ -604,37 +604,43 @@ bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent)
             count_load(lane, r, -1);
         }
         r->lane = NULL;
+        lane->left++;
         hand_over(lane);
     }
     pthread_mutex_unlock(&lane->lock);
     return leaves;
 }
 
-/* How long a rider waits for the statement at the head (NULL: one that was abandoned). */
-static int64_t patience_ms(const struct pqi_rider *head, const struct pqi_rider *r)
+/* What stands at its head. false: nothing is under way. */
+static bool head_of(const struct pqi_lane *lane, int64_t now_ns, struct pqi_head *out,
+                    const struct pqi_rider **rider)
 {
-    if (!head)
-        return PQI_STUCK_MS;
-    if (head->class_ == PQI_PACE_FAST)
-        return FAST_STUCK_MS;
-    return head->hash != 0 && head->hash == r->hash ? SAME_STUCK_MS : PQI_STUCK_MS;
+    const struct pqi_mark *mark = pqi_queue_head(&lane->conn->queue);
+    if (!mark)
+        return false;
+    bool rides = mark->call && mark->call != &lane->conn->own;
+    const struct pqi_rider *r = rides ? pqi_container(mark->call, struct pqi_rider, job) : NULL;
+    *rider = r;
+    *out = (struct pqi_head){.nobodys = !r,
+                             .class_ = r ? r->class_ : PQI_PACE_UNKNOWN,
+                             .hash = r ? r->hash : 0,
+                             .still_ms = (now_ns - lane->conn->moved_ns) / PQI_MS,
+                             .left = lane->left};
+    return true;
 }
 
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
 {
     struct pqi_link out;
+    struct pqi_head head;
+    const struct pqi_rider *slow;
     bool stuck = false;
     pqi_list_init(&out);
     pthread_mutex_lock(&lane->lock);
     look_for_answers(lane, &out);
-    if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING) {
-        const struct pqi_mark *head = pqi_queue_head(&lane->conn->queue);
-        bool rides = head && head->call && head->call != &lane->conn->own;
-        const struct pqi_rider *slow = rides ? pqi_container(head->call, struct pqi_rider, job)
-                                             : NULL;
-        int64_t patience = patience_ms(slow, r);
-        stuck = head && slow != r && now_ns - lane->conn->moved_ns >= patience * PQI_MS;
-    }
+    if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING &&
+        head_of(lane, now_ns, &head, &slow))
+        stuck = slow != r && pqi_head_sends_away(&head, r->hash);
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
     return stuck;

@@ -15,8 +15,6 @@
 
 #include "ride.h"
 
-#define PQI_STUCK_MS 5 /* so long nothing has moved, and who waits behind goes elsewhere */
-
 bool pqi_group_init(struct pqi_group *g, struct pqr *db);
 /* Closes and frees every lane; nobody rides any more. */
 void pqi_group_free(struct pqi_group *g, bool forked);
@@ -36,7 +34,7 @@ void pqi_lane_wait(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
  * runs on, and what comes is dropped. `sent` (may be NULL): was it given to the server? */
 bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent);
 
-/* Does it wait behind another's statement that gets nowhere? Then it had better go elsewhere. Takes
+/* Does it wait behind another's statement that gets nowhere? Then it may go elsewhere. Takes
  * what has come and whoever leads has not taken; the rider may have its outcome afterwards. */
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns);
 /* Is its connection still being opened? */

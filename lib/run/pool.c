@@ -172,6 +172,15 @@ enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket
     return taken;
 }
 
+enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn)
+{
+    pthread_mutex_lock(&p->lock);
+    bool may = !p->closed && !p->monitor_turn && pqi_list_empty(&p->waiting);
+    enum pqi_taken taken = may ? take_now(p, CLEANING, conn) : PQI_TAKE_WAIT;
+    done(p, false);
+    return taken;
+}
+
 /* Who came while the monitor had its turn was queued, though there was enough for both. */
 static void serve_waiting(struct pqi_pool *p)
 {

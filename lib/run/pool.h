@@ -60,6 +60,10 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
 enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket,
                                    struct pqi_conn **conn);
 
+/* The same for one that has another place to wait in: CONN, SLOT, or WAIT, and then it is in no queue.
+ * Nothing is taken before those who are in it. */
+enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn);
+
 /* Leaves the queue, if it is still there; true: it was granted meanwhile, and is yours. */
 bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket);
 

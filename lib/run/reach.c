@@ -275,6 +275,11 @@ void pqi_call_acquire(struct pqi_call *c)
     }
 }
 
+void pqi_call_go_on(struct pqi_call *c, enum pqi_taken taken, struct pqi_conn *conn)
+{
+    use(c, taken == PQI_TAKE_CONN ? conn : NULL);
+}
+
 void pqi_call_pool_timed_out(struct pqi_call *c)
 {
     pqi_count(c->db, pool_timeouts);

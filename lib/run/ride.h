@@ -5,6 +5,7 @@
 
 #include "../plan/fair.h"
 #include "../plan/pace.h"
+#include "../plan/stuck.h"
 #include "../wire/pg.h"
 #include "../wire/world.h"
 
@@ -67,6 +68,7 @@ struct pqi_lane {
     int npending;                 /* fast and unsure ones */
     int ghosts;         /* sent, and nobody waits for them any more: still counted in `load` … */
     int unknown_ghosts; /* … and in `unknown` */
+    int left;           /* riders that have left since an answer came */
     bool rests;         /* nothing is sent until what is under way was answered */
     bool retires;       /* likewise, and then it is closed */
     bool led;

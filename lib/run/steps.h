@@ -5,6 +5,7 @@
 
 #include "../plan/fate.h"
 #include "../wire/pg.h"
+#include "pool.h"
 
 struct pqi_call;
 struct pqi_once;
@@ -40,6 +41,8 @@ void pqi_call_drop_conn(struct pqi_call *c);
 
 /* It has its place: on to a lane, or to a connection of its own. */
 void pqi_call_acquire(struct pqi_call *c);
+/* Goes on with what pqi_pool_try gave. */
+void pqi_call_go_on(struct pqi_call *c, enum pqi_taken taken, struct pqi_conn *conn);
 void pqi_call_queue_step(struct pqi_call *c, int64_t now);
 void pqi_call_connect_step(struct pqi_call *c, short revents);
 void pqi_call_clean_step(struct pqi_call *c, short revents);

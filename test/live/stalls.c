@@ -20,7 +20,7 @@ static struct busy {
     pqr *db;
     pthread_t thread[READERS];
     _Atomic bool over;
-    _Atomic int failed;
+    _Atomic int answered, failed;
 } busy;
 
 /* About a millisecond each: some are under way while others board. */
@@ -30,8 +30,9 @@ static void *read_on(void *arg)
     pqr_session *s = live_session(busy.db, "busy");
     while (!atomic_load(&busy.over))
         if (pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(0.001)", .deadline_ms = PATIENCE_MS),
-                     NULL, &live_error) != PQR_OK &&
-            atomic_fetch_add(&busy.failed, 1) < 5)
+                     NULL, &live_error) == PQR_OK)
+            atomic_fetch_add(&busy.answered, 1);
+        else if (atomic_fetch_add(&busy.failed, 1) < 5)
             print_error("%s: %s\n", pqr_code_name(live_error.code), live_error.message);
     pqr_session_close(s);
     return NULL;
@@ -41,6 +42,7 @@ static void begin_busy(pqr *db)
 {
     busy.db = db;
     atomic_store(&busy.over, false);
+    atomic_store(&busy.answered, 0);
     atomic_store(&busy.failed, 0);
     for (int i = 0; i < READERS; i++)
         assert_int_equal(pthread_create(&busy.thread[i], NULL, read_on, NULL), 0);
@@ -89,6 +91,87 @@ static void a_busy_lane_ends_with_its_lifetime(void **state)
     EVENTUALLY(PATIENCE_MS / 2,
                ask_number(P, "select count(*) from pg_stat_activity where pid = %ld", first) == 0);
     end_busy();
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
+/* ---- Servers that stand still ------------------------------------------------------------------- */
+
+/* As long as a statement known to be fast is waited for, and more. The lane has all the answers a moment
+ * later; the pool has nothing for those who leave it. */
+static void reads_stay_on_a_lane_that_stands_still_where_nothing_else_is_to_be_had(void **state)
+{
+    (void)state;
+    pqr_tx *tx;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=3", "DB_LANES=1", "DB_POOL_QUEUE_LIMIT=0");
+    pqr_session *holder = live_session(db, "holder"), *s = live_session(db, "acme");
+    OK(pqr_begin(holder, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* the last connection */
+    begin_busy(db);
+    EVENTUALLY(PATIENCE_MS, atomic_load(&busy.answered) > 200);
+    fleet("stop " P);
+    live_sleep_ms(600);
+    fleet("cont " P);
+    int before = atomic_load(&busy.answered);
+    EVENTUALLY(PATIENCE_MS, atomic_load(&busy.answered) > before + 200);
+    end_busy();
+    OK(pqr_commit(tx, &live_error));
+    pqr_session_close(holder);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
+static void *sleep_on(void *arg)
+{
+    pqr_session *s = live_session(arg, "sleeper");
+    pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(40)", .deadline_ms = PATIENCE_MS), NULL, NULL);
+    pqr_session_close(s);
+    return NULL;
+}
+
+static bool one_sleeps(void)
+{
+    return ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
+                         " and query = 'select pg_sleep(40)'") == 1;
+}
+
+static void wake_sleeper(pthread_t sleeper)
+{
+    ask(P,
+        "select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(40)'");
+    pthread_join(sleeper, NULL);
+}
+
+static void *write_on(void *arg)
+{
+    pqr_session *s = live_session(arg, "writer");
+    while (!atomic_load(&busy.over))
+        OK(pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(0.02)", .deadline_ms = PATIENCE_MS), NULL,
+                     &live_error));
+    pqr_session_close(s);
+    return NULL;
+}
+
+/* Others wait for connections all the time. */
+static void a_read_behind_a_slow_one_gets_its_turn_for_a_connection(void **state)
+{
+    (void)state;
+    enum { WRITERS = 6 };
+    pthread_t sleeper, writer[WRITERS];
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_LANES=1");
+    pqr_session *s = live_session(db, "acme");
+    atomic_store(&busy.over, false);
+    assert_int_equal(pthread_create(&sleeper, NULL, sleep_on, db), 0);
+    EVENTUALLY(PATIENCE_MS, one_sleeps());
+    for (int i = 0; i < WRITERS; i++)
+        assert_int_equal(pthread_create(&writer[i], NULL, write_on, db), 0);
+    for (int i = 0; i < 3; i++)
+        OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 15000), NULL, &live_error));
+    assert_true(one_sleeps());
+    atomic_store(&busy.over, true);
+    for (int i = 0; i < WRITERS; i++)
+        pthread_join(writer[i], NULL);
+    wake_sleeper(sleeper);
     pqr_session_close(s);
     pqr_close(db, 1000);
 }
@@ -210,6 +293,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_busy_lane_that_can_write_is_closed),
         cmocka_unit_test(a_busy_lane_ends_with_its_lifetime),
+        cmocka_unit_test(reads_stay_on_a_lane_that_stands_still_where_nothing_else_is_to_be_had),
+        cmocka_unit_test(a_read_behind_a_slow_one_gets_its_turn_for_a_connection),
         cmocka_unit_test(a_call_ends_by_its_deadline_though_bytes_keep_coming),
         cmocka_unit_test(an_answer_is_taken_though_who_leads_does_not_go_on),
     };

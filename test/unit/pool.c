@@ -143,6 +143,38 @@ static void it_is_full_from_when_the_last_one_came_back(void **state)
     pqi_pool_release(&pool);
 }
 
+static void who_has_another_place_to_wait_takes_what_is_there_and_queues_for_nothing(void **state)
+{
+    struct pqi_conn *c = NULL;
+    (void)state;
+    open_pool(2, PLENTY, false);
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_SLOT);
+    assert_true(put(1));
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_CONN);
+    assert_ptr_equal(c, &conn[1]);
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_SLOT);
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_WAIT);
+    counts(2, 0, 0);
+    wait_for(0);
+    assert_true(put(1));
+    has_got(0, &conn[1]);
+    pqi_pool_close(&pool);
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_WAIT);
+}
+
+/* Until the monitor has come. */
+static void nor_does_it_take_what_is_kept_for_the_monitor(void **state)
+{
+    struct pqi_conn *c = NULL;
+    (void)state;
+    full_pool(1);
+    assert_int_equal(pqi_pool_take_for_monitor(&pool, &c), PQI_TAKE_WAIT);
+    pqi_pool_release(&pool);
+    assert_true(monitor_was_called());
+    assert_int_equal(pqi_pool_try(&pool, &c), PQI_TAKE_WAIT);
+    assert_int_equal(pqi_pool_take_for_monitor(&pool, &c), PQI_TAKE_SLOT);
+}
+
 /* ---- Waiting --------------------------------------------------------------------------------- */
 
 static void who_came_first_is_served_first_with_what_comes_first(void **state)
@@ -578,6 +610,8 @@ int main(void)
         TEST(a_connection_that_comes_back_knows_since_when_it_is_idle),
         TEST(a_slot_that_is_released_can_be_taken_again),
         TEST(it_is_full_from_when_the_last_one_came_back),
+        TEST(who_has_another_place_to_wait_takes_what_is_there_and_queues_for_nothing),
+        TEST(nor_does_it_take_what_is_kept_for_the_monitor),
         TEST(who_came_first_is_served_first_with_what_comes_first),
         TEST(tenants_take_turns),
         TEST(a_full_queue_refuses_the_last_of_the_tenant_that_has_most_in_it),
