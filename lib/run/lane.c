@@ -11,8 +11,9 @@
 #include <poll.h>
 #include <string.h>
 
-#define DEPTH 2     /* segments in flight: the server has the next one when it has answered one */
-#define TOGETHER 16 /* fast statements: so many share a lane before the next one is used */
+#define DEPTH 2 /* segments in flight: the server has the next one when it has answered one */
+#define STILL (1 << 20) /* load enough that any other is taken before */
+#define TOGETHER 16     /* fast statements: so many share a lane before the next one is used */
 #define SEGMENT_MOST 64 /* riders of a segment */
 #define SEGMENT_US 2000 /* about so long it may take: nobody is behind more than that */
 #define UNSURE_MS 5     /* so long a statement that may be slow waits for fast ones */
@@ -90,6 +91,14 @@ static bool want(struct pqi_lane *lane)
     return usable;
 }
 
+/* What is under way there, twice: one that is open beats one that is not yet. */
+static int load_of(struct pqi_lane *lane, int state)
+{
+    return atomic_load_explicit(&lane->load, memory_order_relaxed) * 2 +
+           (state == PQI_LANE_OPENING) +
+           (atomic_load_explicit(&lane->still, memory_order_relaxed) ? STILL : 0);
+}
+
 /* Fast statements go together: each time the server and the caller are woken for several, which costs
  * more than they do. Others go where least is under way. */
 struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast)
@@ -100,9 +109,7 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
     for (int i = 0; i < n; i++) {
         struct pqi_lane *lane = lanes->lane[i];
         int state = atomic_load_explicit(&lane->state_now, memory_order_relaxed);
-        /* One that is open beats one that is not yet. */
-        int load = atomic_load_explicit(&lane->load, memory_order_relaxed) * 2 +
-                   (state == PQI_LANE_OPENING);
+        int load = load_of(lane, state);
         if (fast && state == PQI_LANE_OPEN && load < TOGETHER * 2 &&
             atomic_load_explicit(&lane->unknown, memory_order_relaxed) == 0)
             return lane;
@@ -121,7 +128,7 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
     if (atomic_load_explicit(&node->lanes, memory_order_relaxed) < lanes_allowed(node)) {
         if (!closed)
             closed = add_lane(g, node);
-        if (closed && want(closed) && !best)
+        if (closed && want(closed) && (!best || least >= STILL))
             best = closed;
     }
     return best;
@@ -201,6 +208,14 @@ static void lay_ghosts(struct pqi_lane *lane)
     lane->ghosts = lane->unknown_ghosts = 0;
 }
 
+/* Whoever looked may have found that it does not move: it does. */
+static void set_moving(struct pqi_lane *lane)
+{
+    lane->left = 0;
+    if (atomic_load_explicit(&lane->still, memory_order_relaxed))
+        atomic_store_explicit(&lane->still, false, memory_order_relaxed);
+}
+
 static void let_go(struct pqi_lane *lane)
 {
     if (lane->group->driver)
@@ -220,6 +235,7 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
         lose(lane, r, out);
     let_go(lane);
     lay_ghosts(lane);
+    set_moving(lane);
     set_state(lane, PQI_LANE_CLOSED);
     if (lane->led)
         pqi_flag_set(lane->kick); /* who leads waits for a socket that is no more */
@@ -469,7 +485,7 @@ static void step(struct pqi_lane *lane, short revents, struct pqi_link *out)
      * however busy it is. */
     if (lane->conn->moved_ns != before) {
         lane->conn->tainted |= !pqi_conn_reads_only(lane->conn);
-        lane->left = 0;
+        set_moving(lane);
     }
     check_rest(lane);
     pump(lane, out);
@@ -629,18 +645,38 @@ static bool head_of(const struct pqi_lane *lane, int64_t now_ns, struct pqi_head
     return true;
 }
 
+/* It will never move: whoever rides there goes elsewhere, who only waits has the next connection. */
+static void close_dead(struct pqi_lane *lane, struct pqi_link *out)
+{
+    pqi_conn_fail(lane->conn, PQI_TROUBLE_LOST,
+                  "a statement that nobody waits for any more does not end there");
+    close_lane(lane, out);
+}
+
+/* A look at a lane that does not move. */
+static bool look_at_head(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns,
+                         struct pqi_link *out)
+{
+    struct pqi_head head;
+    const struct pqi_rider *slow;
+    if (lane->state != PQI_LANE_OPEN || !head_of(lane, now_ns, &head, &slow))
+        return false;
+    if (pqi_head_is_dead(&head)) {
+        close_dead(lane, out);
+        return false;
+    }
+    if (pqi_head_is_still(&head))
+        atomic_store_explicit(&lane->still, true, memory_order_relaxed);
+    return r->state != PQI_RIDE_LEAVING && slow != r && pqi_head_sends_away(&head, r->hash);
+}
+
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
 {
     struct pqi_link out;
-    struct pqi_head head;
-    const struct pqi_rider *slow;
-    bool stuck = false;
     pqi_list_init(&out);
     pthread_mutex_lock(&lane->lock);
     look_for_answers(lane, &out);
-    if (lane->state == PQI_LANE_OPEN && r->state != PQI_RIDE_LEAVING &&
-        head_of(lane, now_ns, &head, &slow))
-        stuck = slow != r && pqi_head_sends_away(&head, r->hash);
+    bool stuck = look_at_head(lane, r, now_ns, &out);
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
     return stuck;
@@ -730,8 +766,12 @@ void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
     pthread_mutex_lock(&lane->lock);
     if (lane->state == PQI_LANE_OPEN && !lane->led && !first_rider(lane)) {
         /* Abandoned answers may still be due: they are read here, as nobody else does. */
+        int64_t before = lane->conn->moved_ns;
         if (lane->conn->state == PQI_BUSY)
             pqi_conn_step(lane->conn, POLLIN);
+        if (lane->conn->moved_ns != before)
+            set_moving(lane);
+        check_rest(lane);
         bool done = lane->conn->state == PQI_IDLE;
         bool old = lane->idle_since_ns < idle_ns || lane->conn->born_ns < born_ns;
         bool frozen = !done && pqi_now_ns() - lane->conn->moved_ns > 1000 * PQI_MS;

@@ -19,7 +19,8 @@ bool pqi_group_init(struct pqi_group *g, struct pqr *db);
 /* Closes and frees every lane; nobody rides any more. */
 void pqi_group_free(struct pqi_group *g, bool forked);
 
-/* A lane for one more read on `node`; one is opened if that is worth it and there is room for it.
+/* A lane for one more read on `node`; one is opened if that is worth it and there is room for it. One
+ * that does not move is taken only where there is no other.
  * `fast`: it is known to be. NULL: none is to be had, take a connection. */
 struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast);
 
@@ -35,7 +36,8 @@ void pqi_lane_wait(struct pqi_lane *lane, struct pqi_rider *r, int64_t until_ns)
 bool pqi_lane_leave(struct pqi_lane *lane, struct pqi_rider *r, bool *sent);
 
 /* Does it wait behind another's statement that gets nowhere? Then it may go elsewhere. Takes
- * what has come and whoever leads has not taken; the rider may have its outcome afterwards. */
+ * what has come and whoever leads has not taken, and closes a lane that will never move: the rider may
+ * have its outcome afterwards. */
 bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns);
 /* Is its connection still being opened? */
 bool pqi_lane_opening(struct pqi_lane *lane);

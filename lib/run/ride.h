@@ -55,6 +55,7 @@ struct pqi_lane {
     _Atomic int load;      /* riders; read without the lock, to choose a lane */
     _Atomic int unknown;   /* those of them that may be slow, likewise */
     _Atomic int state_now; /* `state`, likewise */
+    _Atomic bool still;    /* nothing comes, so take another one if there is one; likewise */
 
     pthread_mutex_t
         lock; /* guards all below; taken before a pool's lock, never while one is held */

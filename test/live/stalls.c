@@ -176,6 +176,83 @@ static void a_read_behind_a_slow_one_gets_its_turn_for_a_connection(void **state
     pqr_close(db, 1000);
 }
 
+/* One text: fast for everybody, and for one who asks for it not. */
+static int sleep_for(pqr_session *s, double seconds, int64_t deadline_ms)
+{
+    return pqr_read(s,
+                    PQR_QUERY(.sql = "select pg_sleep($1)", PQR_PARAMS(PQR_FLOAT8(seconds)),
+                              .deadline_ms = deadline_ms),
+                    NULL, &live_error);
+}
+
+static void *sleep_among_fast_ones(void *arg)
+{
+    pqr_session *s = live_session(arg, "sleeper");
+    sleep_for(s, 100, PATIENCE_MS);
+    pqr_session_close(s);
+    return NULL;
+}
+
+static bool one_of_the_fast_ones_sleeps(void)
+{
+    return ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
+                         " and query = 'select pg_sleep($1)'") == 1;
+}
+
+static bool rides(pqr_session *s)
+{
+    pqr_result *r;
+    OK(pqr_read(s,
+                PQR_QUERY(.sql = "select current_setting('default_transaction_read_only')",
+                          .deadline_ms = PATIENCE_MS),
+                &r, &live_error));
+    bool on = strcmp(pqr_text(r, 0, 0), "on") == 0; /* as it is on lanes only */
+    pqr_result_free(r);
+    return on;
+}
+
+static void fast_reads_avoid_a_lane_that_does_not_move(void **state)
+{
+    (void)state;
+    pthread_t sleeper;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=20");
+    pqr_session *s = live_session(db, "acme");
+    for (int i = 0; i < 100; i++) { /* until they are known to be fast */
+        rides(s);
+        OK(sleep_for(s, 0, PATIENCE_MS));
+    }
+    assert_int_equal(pthread_create(&sleeper, NULL, sleep_among_fast_ones, db), 0);
+    EVENTUALLY(PATIENCE_MS, one_of_the_fast_ones_sleeps());
+    int riding = 0;
+    for (int i = 0; i < 100; i++)
+        riding += rides(s);
+    assert_in_range(riding, 80, 100); /* but for the first: they find out, and open another one */
+    assert_true(one_of_the_fast_ones_sleeps());
+    wake_sleeper(sleeper);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
+static void a_lane_with_what_nobody_waits_for_is_closed_though_others_ride(void **state)
+{
+    (void)state;
+    pqr_tx *tx;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=3", "DB_LANES=1");
+    pqr_session *holder = live_session(db, "holder"), *s = live_session(db, "acme");
+    OK(pqr_begin(holder, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select 1"), NULL, &live_error)); /* the last connection */
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    begin_busy(db);
+    FAILS(PQR_E_DEADLINE, sleep_for(s, 100, 300));
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 30000), NULL, &live_error));
+    EVENTUALLY(PATIENCE_MS, !one_of_the_fast_ones_sleeps());
+    end_busy();
+    OK(pqr_commit(tx, &live_error));
+    pqr_session_close(holder);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
 /* ---- Leaders ------------------------------------------------------------------------------------ */
 
 /* A proxy before the primary; its setting for a router. It ends when `to` is closed. */
@@ -295,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_busy_lane_ends_with_its_lifetime),
         cmocka_unit_test(reads_stay_on_a_lane_that_stands_still_where_nothing_else_is_to_be_had),
         cmocka_unit_test(a_read_behind_a_slow_one_gets_its_turn_for_a_connection),
+        cmocka_unit_test(fast_reads_avoid_a_lane_that_does_not_move),
+        cmocka_unit_test(a_lane_with_what_nobody_waits_for_is_closed_though_others_ride),
         cmocka_unit_test(a_call_ends_by_its_deadline_though_bytes_keep_coming),
         cmocka_unit_test(an_answer_is_taken_though_who_leads_does_not_go_on),
     };
