@@ -45,8 +45,9 @@ bool pqi_call_board(struct pqi_call *c)
     c->stuck_ms = PQI_STUCK_MS;
     c->rider.since_ns = pqi_now_ns();
     c->stuck_ns = pqi_after_ms(c->rider.since_ns, c->stuck_ms);
+    if (!pqi_lane_board(lane, &c->rider))
+        return false;
     c->state = PQI_CALL_RIDE;
-    pqi_lane_board(lane, &c->rider);
     return true;
 }
 

@@ -68,26 +68,40 @@ static struct pqi_lane *add_lane(struct pqi_group *g, struct pqi_node *node)
 
 static void set_state(struct pqi_lane *lane, enum pqi_lane_state state)
 {
-    if (lane->state == PQI_LANE_CLOSED && state != PQI_LANE_CLOSED)
-        atomic_fetch_add(&lane->node->lanes, 1);
-    if (lane->state != PQI_LANE_CLOSED && state == PQI_LANE_CLOSED)
-        atomic_fetch_sub(&lane->node->lanes, 1);
     lane->state = state;
     atomic_store(&lane->state_now, state);
 }
 
-/* CLOSED → OPENING, if the node has room for another lane. */
+static bool has_room(const struct pqi_node *node)
+{
+    return atomic_load_explicit(&node->lanes, memory_order_relaxed) < lanes_allowed(node);
+}
+
+/* CLOSED → OPENING, if the node has room for another lane: all groups take from that at once. */
+static bool begin_to_open(struct pqi_lane *lane)
+{
+    int lanes = atomic_load(&lane->node->lanes), allowed = lanes_allowed(lane->node);
+    do
+        if (lanes >= allowed)
+            return false;
+    while (!atomic_compare_exchange_weak(&lane->node->lanes, &lanes, lanes + 1));
+    set_state(lane, PQI_LANE_OPENING);
+    pqi_wanted_add(&lane->node->shard->db->wanted, lane);
+    return true;
+}
+
+/* What it had of the node's room is free for others. */
+static void set_closed(struct pqi_lane *lane)
+{
+    set_state(lane, PQI_LANE_CLOSED);
+    atomic_fetch_sub(&lane->node->lanes, 1);
+}
+
 static bool want(struct pqi_lane *lane)
 {
     pthread_mutex_lock(&lane->lock);
-    bool begin = lane->state == PQI_LANE_CLOSED &&
-                 atomic_load(&lane->node->lanes) < lanes_allowed(lane->node);
-    if (begin)
-        set_state(lane, PQI_LANE_OPENING);
-    bool usable = lane->state != PQI_LANE_CLOSED;
+    bool usable = lane->state != PQI_LANE_CLOSED || begin_to_open(lane);
     pthread_mutex_unlock(&lane->lock);
-    if (begin)
-        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
     return usable;
 }
 
@@ -125,7 +139,7 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
     if (lanes_allowed(node) == 0 || g->db->options->lanes == 0)
         return NULL;
     /* All are busy: another one would serve the next. */
-    if (atomic_load_explicit(&node->lanes, memory_order_relaxed) < lanes_allowed(node)) {
+    if (has_room(node)) {
         if (!closed)
             closed = add_lane(g, node);
         if (closed && want(closed) && (!best || least >= STILL))
@@ -236,11 +250,12 @@ static void close_lane(struct pqi_lane *lane, struct pqi_link *out)
     let_go(lane);
     lay_ghosts(lane);
     set_moving(lane);
-    set_state(lane, PQI_LANE_CLOSED);
     if (lane->led)
         pqi_flag_set(lane->kick); /* who leads waits for a socket that is no more */
-    if (lane->npending == 0)
+    if (lane->npending == 0) {
+        set_closed(lane);
         return;
+    }
     set_state(lane, PQI_LANE_OPENING);
     pqi_wanted_add(&lane->node->shard->db->wanted, lane);
 }
@@ -367,29 +382,33 @@ static void kick_if_full(struct pqi_lane *lane)
         pqi_flag_set(lane->kick);
 }
 
-void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
+bool pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r)
 {
     struct pqi_link out;
     pqi_list_init(&out);
     count_load(lane, r, 1);
     pqi_waiter_reset(r->waiter);
     pthread_mutex_lock(&lane->lock);
+    bool opens = lane->state == PQI_LANE_CLOSED;
+    if (opens && !begin_to_open(lane)) {
+        pthread_mutex_unlock(&lane->lock);
+        count_load(lane, r, -1);
+        return false;
+    }
     r->lane = lane;
     r->own_sync = false;
     r->job.repaired = false;
     pqi_present_enter(&lane->present, r->turn.tenant);
     append(lane, r);
-    if (lane->state == PQI_LANE_CLOSED) {
-        set_state(lane, PQI_LANE_OPENING);
-        pqi_wanted_add(&lane->node->shard->db->wanted, lane);
-    } else if (lane->group->driver) {
+    if (!opens && lane->group->driver) {
         lane->group->driver->boarded(lane);
-    } else {
+    } else if (!opens) {
         pump(lane, &out);
         kick_if_full(lane);
     }
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
+    return true;
 }
 
 /* ---- Answers -------------------------------------------------------------------------------- */
@@ -695,7 +714,7 @@ static void bury(struct pqi_lane *lane, bool forked)
     else if (lane->conn)
         pqi_conn_give_up(lane->node, lane->conn);
     if (!forked && lane->state != PQI_LANE_CLOSED)
-        set_state(lane, PQI_LANE_CLOSED);
+        set_closed(lane);
     pqi_flag_close(lane->kick);
     pthread_mutex_destroy(&lane->lock);
     pqi_mem_free(lane);
@@ -742,7 +761,7 @@ void pqi_lane_fail(struct pqi_lane *lane, enum pqi_outcome outcome,
             *r->err = *err;
         get_off(lane, r, outcome, &out);
     }
-    set_state(lane, PQI_LANE_CLOSED);
+    set_closed(lane);
     bool orphan = lane->orphan;
     pthread_mutex_unlock(&lane->lock);
     tell(&out);

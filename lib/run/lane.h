@@ -24,8 +24,9 @@ void pqi_group_free(struct pqi_group *g, bool forked);
  * `fast`: it is known to be. NULL: none is to be had, take a connection. */
 struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast);
 
-/* Boards: sends at once what may be sent. */
-void pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r);
+/* Boards: sends at once what may be sent. false: it was closed meanwhile, and there is no room for
+ * another one. */
+bool pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r);
 
 /* Waits in this thread until the rider has its outcome, the moment comes, or the router aborts;
  * leads where nobody does. */
