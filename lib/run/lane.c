@@ -16,6 +16,7 @@
 #define TOGETHER 16     /* fast statements: so many share a lane before the next one is used */
 #define SEGMENT_MOST 64 /* riders of a segment */
 #define SEGMENT_US 2000 /* about so long it may take: nobody is behind more than that */
+#define SPARE_MS 500    /* unused for so long, it is for a group that has none */
 #define UNSURE_MS 5     /* so long a statement that may be slow waits for fast ones */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
@@ -145,6 +146,8 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
         if (closed && want(closed) && (!best || least >= STILL))
             best = closed;
     }
+    if (!best && !atomic_load_explicit(&node->starved, memory_order_relaxed))
+        atomic_store_explicit(&node->starved, true, memory_order_relaxed);
     return best;
 }
 
@@ -777,6 +780,13 @@ static void have_rest(struct pqi_lane *lane, int64_t born_ns)
     lane->retires |= lane->conn->born_ns < born_ns;
 }
 
+/* Has another group none, while this one was not used lately? */
+static bool is_owed(struct pqi_lane *lane)
+{
+    return pqi_now_ns() - lane->idle_since_ns >= SPARE_MS * PQI_MS &&
+           atomic_exchange(&lane->node->starved, false);
+}
+
 void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
 {
     struct pqi_link out;
@@ -796,7 +806,7 @@ void pqi_lane_sweep(struct pqi_lane *lane, int64_t idle_ns, int64_t born_ns)
         bool frozen = !done && pqi_now_ns() - lane->conn->moved_ns > 1000 * PQI_MS;
         changed = done && lane->looks && !looks_the_same(lane);
         if (lane->conn->state == PQI_DEAD || frozen || changed ||
-            (done && (old || outdated(lane) || pqi_conn_stale(lane->conn))))
+            (done && (old || outdated(lane) || pqi_conn_stale(lane->conn) || is_owed(lane))))
             close_lane(lane, &out);
         else if (done)
             look(lane);

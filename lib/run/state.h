@@ -42,8 +42,9 @@ struct pqi_node {
     struct pqi_dial dial;
     struct pqi_resolver resolver;
     struct pqi_pool pool;
-    int number;        /* among all nodes of the router */
-    _Atomic int lanes; /* open or opening, of all groups */
+    int number;           /* among all nodes of the router */
+    _Atomic int lanes;    /* open or opening, of all groups */
+    _Atomic bool starved; /* a group has none there, and found no room for one */
     struct pqi_known known;
     struct pqi_probe *probe; /* the monitor's */
     _Atomic uint64_t calls;  /* segments answered */

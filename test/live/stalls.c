@@ -253,6 +253,48 @@ static void a_lane_with_what_nobody_waits_for_is_closed_though_others_ride(void 
     pqr_close(db, 1000);
 }
 
+/* ---- Groups -------------------------------------------------------------------------------------- */
+
+static void note_ride(void *arg, const pqr_done *done)
+{
+    assert_int_equal(done->err->code, PQR_OK);
+    *(int *)arg = strcmp(pqr_text(done->res, 0, 0), "on") == 0;
+    pqr_result_free(done->res);
+}
+
+static bool rides_on_loop(pqr_loop *l, pqr_session *s)
+{
+    int on = -1;
+    OK(pqr_submit_read(l, s,
+                       PQR_QUERY(.sql = "select current_setting('default_transaction_read_only')"),
+                       note_ride, &on, NULL, &live_error));
+    while (on < 0) {
+        struct pollfd p = {.fd = pqr_loop_fd(l), .events = POLLIN};
+        assert_int_equal(poll(&p, 1, PATIENCE_MS), 1);
+        assert_true(pqr_loop_dispatch(l, 0) >= 0);
+    }
+    return on == 1;
+}
+
+/* There is room for one. */
+static void a_lane_that_is_not_used_goes_to_a_group_that_has_none(void **state)
+{
+    (void)state;
+    pqr_loop *loop;
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_IDLE_TIMEOUT=0");
+    pqr_session *s = live_session(db, "acme"), *on_loop = live_session(db, "acme");
+    OK(pqr_loop_open(db, &loop, &live_error));
+    assert_true(rides(s));
+    assert_false(rides_on_loop(loop, on_loop));
+    EVENTUALLY(PATIENCE_MS, rides_on_loop(loop, on_loop));
+    assert_false(rides(s));
+    EVENTUALLY(PATIENCE_MS, (pqr_loop_dispatch(loop, 0), rides(s))); /* and back again */
+    pqr_session_close(on_loop);
+    pqr_loop_close(loop);
+    pqr_session_close(s);
+    pqr_close(db, 1000);
+}
+
 /* ---- Leaders ------------------------------------------------------------------------------------ */
 
 /* A proxy before the primary; its setting for a router. It ends when `to` is closed. */
@@ -374,6 +416,7 @@ int main(void)
         cmocka_unit_test(a_read_behind_a_slow_one_gets_its_turn_for_a_connection),
         cmocka_unit_test(fast_reads_avoid_a_lane_that_does_not_move),
         cmocka_unit_test(a_lane_with_what_nobody_waits_for_is_closed_though_others_ride),
+        cmocka_unit_test(a_lane_that_is_not_used_goes_to_a_group_that_has_none),
         cmocka_unit_test(a_call_ends_by_its_deadline_though_bytes_keep_coming),
         cmocka_unit_test(an_answer_is_taken_though_who_leads_does_not_go_on),
     };
