@@ -202,6 +202,40 @@ static void what_commits_inside_keeps_its_tenant(void **state)
     pqr_close(db, 0);
 }
 
+/* What is around the statement there stands around its tenant too. */
+static void what_happens_once_has_its_tenant(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(SETTING);
+    OK(pqr_init(db, 10000, NULL, NULL, &live_error));
+    pqr_session *ann = live_session(db, "ann"), *bob = live_session(db, "bob");
+    pqr_result *res;
+    pqr_tx *tx;
+    ask(P, "truncate jot");
+    for (int i = 0; i < 2; i++) {
+        OK(pqr_write(ann,
+                     PQR_QUERY(.sql = "insert into jot select tenant, n from item",
+                               .idempotency_key = "one"),
+                     &res, &live_error));
+        assert_int_equal(pqr_affected(res), ROWS);
+        pqr_result_free(res);
+    }
+    assert_int_equal(jots_of("ann"), ROWS);
+    OK(pqr_begin(bob, PQR_TX(.idempotency_key = "one"), &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = OWN_SQL), &res, &live_error));
+    sees(res, "bob", ROWS);
+    pqr_result_free(res);
+    OK(pqr_commit(tx, &live_error));
+    FAILS(PQR_E_DONE_BEFORE, pqr_begin(bob, PQR_TX(.idempotency_key = "one"), &tx, &live_error));
+    OK(pqr_write(bob, PQR_QUERY(.sql = "insert into jot select tenant, n from item", .no_id = true),
+                 NULL, &live_error));
+    assert_int_equal(jots_of("bob"), ROWS);
+    ask(P, "drop schema pqrouter cascade");
+    pqr_session_close(ann);
+    pqr_session_close(bob);
+    pqr_close(db, 0);
+}
+
 static int sees_own_in_a_transaction(pqr_session *s, const char *tenant, const pqr_tx_options *o)
 {
     pqr_tx *tx;
@@ -558,6 +592,7 @@ int main(void)
         cmocka_unit_test(who_has_no_tenant_sees_nothing),
         cmocka_unit_test(a_write_changes_its_tenants_rows_only),
         cmocka_unit_test(what_commits_inside_keeps_its_tenant),
+        cmocka_unit_test(what_happens_once_has_its_tenant),
         cmocka_unit_test(a_transaction_keeps_its_tenant_to_its_end),
         cmocka_unit_test(a_lent_connection_has_its_tenant),
         cmocka_unit_test(what_is_told_ends_with_its_transaction),
