@@ -44,8 +44,10 @@ static const struct row {
     {PQR_E_SQL, "53", {503, "overloaded"}},
     {PQR_E_SQL, "55P03", {503, "overloaded"}},
     {PQR_E_SQL, "57", {503, "unavailable"}},
-    /* It may have happened: the client must look, not come again. */
+    /* It may have happened, or has, and what it made is not known: the client must look, not come
+     * again. */
     {PQR_E_UNKNOWN, "", {504, "unknown_outcome"}},
+    {PQR_E_ROWS_LOST, "", {504, "unknown_outcome"}},
 };
 
 struct status status_of(int code, const pqr_error *err)
