@@ -35,6 +35,39 @@ static bool counted(const struct pqi_report *nodes, int i, uint64_t system_id, b
     return false;
 }
 
+/* A standby of this shard, by the first of its addresses; also one that is out of reach. */
+static bool is_standby(const struct pqi_report *nodes, int i, uint64_t system_id)
+{
+    bool stranger = system_id != 0 && nodes[i].system_id != 0 && nodes[i].system_id != system_id;
+    if (nodes[i].role == PQR_ROLE_PRIMARY || stranger)
+        return false;
+    for (int j = 0; j < i; j++)
+        if (same_server(&nodes[j], &nodes[i]))
+            return false;
+    return true;
+}
+
+bool pqi_follow_majority(const struct pqi_report *nodes, int n, int claimant, uint64_t system_id)
+{
+    int standbys = 0, followers = 0;
+    for (int i = 0; i < n; i++) {
+        if (!is_standby(nodes, i, system_id))
+            continue;
+        standbys++;
+        followers += nodes[i].state == PQR_NODE_UP && nodes[i].role == PQR_ROLE_REPLICA &&
+                     nodes[i].follows != 0 && nodes[i].follows == nodes[claimant].timeline;
+    }
+    return followers * 2 > standbys;
+}
+
+static bool all_looked_at(const struct pqi_report *nodes, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (nodes[i].state == PQR_NODE_UNKNOWN)
+            return false;
+    return true;
+}
+
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id)
 {
@@ -53,7 +86,7 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
             second = i;
         }
     }
-    if (best < 0)
+    if (best < 0 || (known < 0 && !all_looked_at(nodes, n)))
         return (struct pqi_follow){PQI_PRIMARY_NONE, -1, -1};
     if (nodes[best].timeline < timeline)
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, -1};
@@ -61,9 +94,14 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
         return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
     /* Two servers take writes. Was one promoted, by accident perhaps, beside the known primary,
      * which still answers? Or are both of one line: a clone from a backup? Then nobody knows.
-     * Otherwise the higher timeline was promoted later, and the other is merely outdated. */
+     * Otherwise the higher timeline was promoted later, and the other is merely outdated; also
+     * beside the known primary, once the standbys have gone over to it. Who knows neither asks
+     * whether they have stayed with the other. */
     bool beside = incumbent >= 0 && incumbent != best;
-    if (beside || nodes[second].timeline == nodes[best].timeline)
+    bool twins = nodes[second].timeline == nodes[best].timeline;
+    bool left = pqi_follow_majority(nodes, n, best, system_id);
+    bool stay = incumbent < 0 && pqi_follow_majority(nodes, n, second, system_id);
+    if (twins || stay || (beside && !left))
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, beside ? incumbent : second};
     return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
 }

@@ -15,11 +15,13 @@ struct pqi_report {
     uint64_t system_id; /* pg_control_system(): the same on all servers of one shard */
     int64_t started_us; /* when its postmaster did, by its own clock; 0: not known. With the system
                            identifier it tells whether two addresses are one server. */
+    uint32_t follows;   /* a standby: the timeline that it receives at this moment; 0: none, or it
+                           has no right to tell */
 };
 
 enum pqi_verdict_of_follow {
     PQI_PRIMARY_IS,   /* `node` */
-    PQI_PRIMARY_NONE, /* no server that answers is out of recovery */
+    PQI_PRIMARY_NONE, /* no server that answers is out of recovery, or not all were looked at */
     PQI_PRIMARY_DOUBT /* several claim it, or an outdated one does: writes wait */
 };
 
@@ -29,10 +31,18 @@ struct pqi_follow {
     int rival; /* DOUBT: the other claimant, -1: `node`'s timeline is older than one seen before */
 };
 
+/* Do most of the shard's standbys receive the line of `claimant`? A standby that does has left every
+ * older line for good. One that still receives an older line proves nothing for that: it may be
+ * about to switch. Standbys that are down, or cannot tell, count as not following. */
+bool pqi_follow_majority(const struct pqi_report *nodes, int n, int claimant, uint64_t system_id);
+
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node of
  * its timeline or a higher one claims to be one; a claimant on an older timeline than was seen is
- * never followed. Beside a
+ * never followed. A rival on the highest timeline is followed though the known primary answers, once
+ * most of the standbys follow it; and where the known primary does not answer or none is known, unless
+ * most of them follow the other. Who knows none decides only when every node was looked at: the first
+ * to answer may be the one promoted by accident. Beside a
  * claimant that takes writes, read-only ones do not count; and one server under two addresses is
  * one claimant, by the first of them. */
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,

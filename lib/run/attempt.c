@@ -114,7 +114,9 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
             pqi_count(c->db, connections_lost);
         pqi_shard_troubled(c->node, trouble_of(c));
     }
-    if (dead || strcmp(f.sqlstate, "25006") == 0)
+    if (c->write && strcmp(f.sqlstate, "25006") == 0)
+        pqi_shard_not_primary(c->node);
+    else if (dead)
         pqi_shard_look_again(c->shard);
     if (c->err.code == PQR_E_UNKNOWN && (c->once ? pqi_once_doubt(c) : pqi_call_doubt(c)))
         return;

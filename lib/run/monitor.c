@@ -6,6 +6,7 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/probe.h"
 #include "conn.h"
 #include "lane.h"
 #include "map.h"
@@ -24,7 +25,8 @@
 #define FIRST_ROUNDS 4 /* at the start, rounds follow quickly until lags are known */
 #define FIRST_ROUNDS_MS 15
 #define YOUNG_MS 2000    /* so long after the grace at the most */
-#define LOOK_AGAIN_MS 20 /* rounds that calls ask for are at least this far apart */
+#define LOOK_AGAIN_MS 20 /* rounds that calls ask for are at least this far apart … */
+#define TRY_AGAIN_MS 50  /* … and tries at a server that fails */
 #define SWEEP_MS 500
 
 /* What an epoll event points at. */
@@ -41,6 +43,9 @@ struct pqi_probe {
     bool wants_conn;     /* waits for the pool */
     bool watches_lookup; /* the descriptor watched is its name's look-up */
     enum { ASKED_NOTHING, ASKED_SELF, ASKED_MAP } asked;
+    int failures;     /* in a row */
+    int64_t again_ns; /* after a failure: when it is tried again */
+    int64_t tried_ns;
     int64_t asked_ns, until_ns;
     int64_t answered_ns; /* ASKED_MAP: what was seen before, told when the map is in */
     struct pqi_sighting seen;
@@ -194,6 +199,25 @@ static bool only_cleans(const struct pqi_probe *p)
     return p->conn->cleans && p->asked == ASKED_NOTHING;
 }
 
+/* For how long the shard has been without a primary; -1: it has one. */
+static int64_t missing_ms(struct pqi_shard *s, int64_t now)
+{
+    pthread_mutex_lock(&s->lock);
+    int64_t since = s->missing_ns;
+    pthread_mutex_unlock(&s->lock);
+    return since > 0 ? (now > since ? (now - since) / PQI_MS : 0) : -1;
+}
+
+/* Servers that do not answer are left alone for longer and longer. */
+static void back_off(struct pqi_monitor *m, struct pqi_probe *p)
+{
+    int64_t now = pqi_now_ns(), interval = m->db->options->health_interval_ms;
+    p->failures++;
+    p->again_ns = pqi_after_ms(
+        now,
+        pqi_probe_again_ms(interval, p->failures, missing_ms(p->node->shard, now), pqi_random()));
+}
+
 static void failed(struct pqi_monitor *m, struct pqi_probe *p)
 {
     if (only_cleans(p)) { /* that says nothing of the server: another connection will do */
@@ -209,12 +233,15 @@ static void failed(struct pqi_monitor *m, struct pqi_probe *p)
     pqi_shard_troubled(p->node, &trouble);
     if (was_ready) /* the link is gone, but perhaps not the server: connect anew at once */
         pqi_shard_look_again(p->node->shard);
+    else
+        back_off(m, p);
 }
 
 /* Tells what was seen, and lets go of a connection that is only borrowed. */
 static void tell_shard(struct pqi_monitor *m, struct pqi_probe *p)
 {
     p->asked = ASKED_NOTHING;
+    p->failures = 0;
     pqi_shard_sighted(p->node, &p->seen, p->asked_ns, p->answered_ns);
     if (p->own_slot)
         return;
@@ -303,6 +330,7 @@ static void probe(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
         return; /* the last one is still under way */
     if (p->conn && pqi_shard_replaced(p->node))
         drop_conn(m, p);
+    p->tried_ns = now;
     if (!p->conn && !get_conn(m, p, now))
         return;
     step(m, p, 0, now);
@@ -355,15 +383,21 @@ static int64_t next_round_ns(struct pqi_monitor *m, struct round *r, int64_t now
     pthread_mutex_unlock(&r->shard->lock);
     if (hurry)
         return pqi_after_ms(now, FIRST_ROUNDS_MS);
-    int64_t jitter = (int64_t)(pqi_random() % (uint64_t)(ms / 5 + 1)); /* 0.9 to 1.1 of it */
-    return pqi_after_ms(now, ms - ms / 10 + jitter);
+    return pqi_after_ms(now, pqi_probe_in_ms(ms, missing_ms(r->shard, now), pqi_random()));
+}
+
+/* Those that fail have their own time. */
+static void probe_in_round(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    if (p->failures == 0)
+        probe(m, p, now);
 }
 
 static void probe_all(struct pqi_monitor *m, struct pqi_shard *s, int but, int64_t now)
 {
     for (int i = 0; i < s->n; i++)
         if (i != but)
-            probe(m, s->nodes[i].probe, now);
+            probe_in_round(m, s->nodes[i].probe, now);
 }
 
 static void begin_round(struct pqi_monitor *m, struct round *r, int primary, int64_t now)
@@ -376,7 +410,7 @@ static void begin_round(struct pqi_monitor *m, struct round *r, int primary, int
         probe_all(m, s, -1, now);
         return;
     }
-    probe(m, s->nodes[primary].probe, now);
+    probe_in_round(m, s->nodes[primary].probe, now);
     r->replicas_due_ns = pqi_after_ms(now, PRIMARY_HEAD_START_MS);
 }
 
@@ -384,6 +418,21 @@ static bool primary_answered(const struct round *r, int primary)
 {
     const struct pqi_probe *p = r->shard->nodes[primary].probe;
     return !p->asked && !(p->conn && p->conn->state != PQI_IDLE);
+}
+
+/* A server that failed is tried again when its time has come, or sooner when a call asks. */
+static int64_t try_again(struct pqi_monitor *m, struct pqi_probe *p, bool asked, int64_t now)
+{
+    int64_t soonest = pqi_after_ms(p->tried_ns, TRY_AGAIN_MS);
+    if (p->failures == 0)
+        return PQI_FOREVER;
+    if (asked && p->again_ns > soonest)
+        p->again_ns = soonest;
+    if (p->again_ns > now)
+        return p->again_ns;
+    p->again_ns = pqi_after_ms(now, 2 * patience_ms(p)); /* unless this try ends before */
+    probe(m, p, now);
+    return p->again_ns;
 }
 
 /* Drives one shard's rounds; returns when it wants to be looked at again. */
@@ -411,6 +460,8 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
     int64_t next = r->due_ns < r->replicas_due_ns ? r->due_ns : r->replicas_due_ns;
     for (int i = 0; i < s->n; i++) {
         struct pqi_probe *p = s->nodes[i].probe;
+        int64_t again_ns = try_again(m, p, again, now);
+        next = again_ns < next ? again_ns : next;
         probe_late(m, p, now);
         if (p->wants_conn)
             probe(m, p, now);

@@ -5,6 +5,7 @@
 #include "../base/err.h"
 #include "../plan/health.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -100,14 +101,67 @@ static void set_state(struct pqi_node *node, enum pqi_seen_of_node seen, struct 
              "%s is %s: %s", node->target->name, state_names[after], node->known.trouble.text);
 }
 
-/* Who is primary, after anything has changed. */
+/* "0/3000148", or that it is not known. */
+static const char *position_text(uint64_t lsn, char *buf, size_t size)
+{
+    if (lsn == 0)
+        return "not known";
+    snprintf(buf, size, "%" PRIX32 "/%" PRIX32, (uint32_t)(lsn >> 32), (uint32_t)lsn);
+    return buf;
+}
+
+/* A failover: everything that was on the old line up to the last safe position is on the new one.
+ * What the old primary acknowledged beyond it, without waiting for a standby, is lost. */
+static void tell_failover(struct pqi_shard *s, const struct pqi_node *next, struct news *news)
+{
+    char safe[24], seen[24];
+    uint64_t last = s->history.n > 0 ? s->history.sample[s->history.n - 1].lsn : 0;
+    const struct pqi_known *k = &next->known;
+    pqi_count(s->db, failovers);
+    tell(news, PQR_LOG_WARN, "failover",
+         "%s: %s is primary on timeline %" PRIu32 "; before it was %s, on timeline %" PRIu32
+         ". Last safe position of the old line: %s; its primary was seen last at %s",
+         s->name, next->target->name, k->report.timeline, s->nodes[s->primary].target->name,
+         s->timeline, position_text(k->safe, safe, sizeof safe),
+         position_text(last, seen, sizeof seen));
+}
+
+static void tell_primary(struct pqi_shard *s, const struct pqi_node *next, struct news *news)
+{
+    if (s->primary >= 0 && next->known.report.timeline > s->timeline)
+        tell_failover(s, next, news);
+    else
+        tell(news, PQR_LOG_INFO, "primary_is",
+             "%s: %s is primary, timeline %" PRIu32 " (before: %s)", s->name, next->target->name,
+             next->known.report.timeline,
+             s->primary >= 0 ? s->nodes[s->primary].target->name : "none");
+}
+
+/* Since when writes wait; the monitor hurries from then on. */
+static void note_missing(struct pqi_shard *s)
+{
+    if (s->follow.verdict == PQI_PRIMARY_IS) {
+        s->missing_ns = 0;
+    } else if (s->missing_ns == 0) {
+        s->missing_ns = pqi_now_ns();
+        s->round_due_ns = 0;
+    }
+}
+
+/* Who is primary, after anything has changed. A node that was not heard of in the time of the first look
+ * counts as silent. */
 static void follow(struct pqi_shard *s, struct news *news)
 {
     struct pqi_report reports[PQI_NODES_MAX];
-    for (int i = 0; i < s->n; i++)
+    bool over = s->primary < 0 && pqi_now_ns() >= s->grace_until_ns;
+    for (int i = 0; i < s->n; i++) {
         reports[i] = s->nodes[i].known.report;
+        if (over && reports[i].state == PQR_NODE_UNKNOWN)
+            reports[i].state = PQR_NODE_SUSPECT;
+    }
     struct pqi_follow was = s->follow;
     s->follow = pqi_follow(reports, s->n, s->primary, s->timeline, s->system_id);
+    note_missing(s);
     if (s->follow.verdict == PQI_PRIMARY_DOUBT && was.verdict != PQI_PRIMARY_DOUBT)
         tell(news, PQR_LOG_ERROR, "primary_doubt",
              "%s: writes are refused: %s claims to be primary%s%s", s->name,
@@ -118,10 +172,7 @@ static void follow(struct pqi_shard *s, struct news *news)
         return;
     const struct pqi_known *k = &s->nodes[s->follow.node].known;
     if (s->follow.node != s->primary || k->report.timeline != s->timeline) {
-        tell(news, PQR_LOG_INFO, "primary_is",
-             "%s: %s is primary, timeline %u (before: %s, timeline %u)", s->name,
-             s->nodes[s->follow.node].target->name, k->report.timeline,
-             s->primary >= 0 ? s->nodes[s->primary].target->name : "none", s->timeline);
+        tell_primary(s, &s->nodes[s->follow.node], news);
         s->history.n = s->horizon.n = 0; /* positions of another timeline are no measure */
     }
     if (s->first_timeline == 0)
@@ -142,6 +193,8 @@ static bool node_settled(const struct pqi_shard *s, const struct pqi_node *node)
     const struct pqi_known *k = &node->known;
     if (k->report.state != PQR_NODE_UP)
         return k->report.state != PQR_NODE_UNKNOWN;
+    if (s->follow.verdict != PQI_PRIMARY_IS) /* then no lag can be told, however long one waits */
+        return true;
     return is_primary(s, node->index) || k->report.role == PQR_ROLE_PRIMARY || k->lag.ms >= 0 ||
            k->measured >= 4;
 }
@@ -173,6 +226,10 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
         tell(news, PQR_LOG_INFO, "node_changed", "%s %s", node->target->name,
              changed ? "has changed its role" : "was restarted");
     }
+    bool promoted = changed && !restarted && seen->role == PQR_ROLE_PRIMARY;
+    if (restarted || changed)
+        k->safe = promoted ? seen->recovered : 0;
+    k->report.follows = seen->role == PQR_ROLE_REPLICA ? seen->timeline : 0;
     k->report.role = seen->role;
     k->report.read_only = seen->read_only;
     /* A replica whose receiver is gone cannot tell; its line is at least the one it told before. */
@@ -240,12 +297,16 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
         set_state(node, PQI_REFUSED, &news);
         break;
     }
+    if (pqi_health_outdates(trouble->sqlstate))
+        atomic_fetch_add(&node->pool.generation, 1);
     follow(s, &news);
     settle(s);
     wake_all(s);
-    bool leaves = was_up && node->known.report.state != PQR_NODE_UP;
+    bool hurry = s->round_due_ns == 0, leaves = was_up && node->known.report.state != PQR_NODE_UP;
     pthread_mutex_unlock(&s->lock);
     publish(s->db, &news);
+    if (hurry)
+        pqi_flag_set(s->db->monitor_flag);
     if (leaves)
         pqi_pool_stir(&node->pool); /* who waits for its connections may be served elsewhere */
 }
@@ -256,6 +317,12 @@ void pqi_shard_look_again(struct pqi_shard *s)
     s->round_due_ns = 0;
     pthread_mutex_unlock(&s->lock);
     pqi_flag_set(s->db->monitor_flag);
+}
+
+void pqi_shard_not_primary(struct pqi_node *node)
+{
+    atomic_fetch_add(&node->pool.generation, 1);
+    pqi_shard_look_again(node->shard);
 }
 
 /* The line that a node is proven to be on. Without the right to tell (pg_monitor) a replica counts
@@ -370,7 +437,7 @@ static int nobody(struct pqi_shard *s, const struct pqi_errand *e, pqr_error *er
     if (e->write || e->need.level == PQR_LEVEL_PRIMARY)
         pqi_err(err, PQR_E_NO_PRIMARY, "%s: %s: %s", pqi_shard_called(s),
                 doubt ? "several servers, or an outdated one, claim to be the primary; writes wait "
-                        "until one is read-only or gone"
+                        "until one is read-only or gone, or most of the standbys follow one"
                       : "no server answers as its primary",
                 pqi_buf_str(&b));
     else if (e->need.preference == PQI_PREFER_REPLICA)
@@ -463,9 +530,11 @@ static int check_stamp_for_write(struct pqi_shard *s, struct pqi_node *node, pqr
 }
 
 static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
-                              struct pqi_node **node, pqr_error *err)
+                              struct pqi_node **node, struct news *news, pqr_error *err)
 {
     bool may_wait = !s->settled && pqi_now_ns() < s->grace_until_ns;
+    if (!may_wait && s->primary < 0)
+        follow(s, news); /* the first look is over now, which is no news */
     struct pqi_node *found = may_wait ? NULL : choose(s, e);
     if (found && e->write && !e->stamping && check_stamp_for_write(s, found, err) != PQR_OK)
         return PQI_PLACE_REFUSED;
@@ -482,9 +551,11 @@ static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
 enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e,
                                  struct pqi_node **node, pqr_error *err)
 {
+    struct news news = {0};
     pthread_mutex_lock(&s->lock);
-    enum pqi_placing placing = place(s, e, node, err);
+    enum pqi_placing placing = place(s, e, node, &news, err);
     pthread_mutex_unlock(&s->lock);
+    publish(s->db, &news);
     return placing;
 }
 

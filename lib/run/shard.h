@@ -52,6 +52,9 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
  * again at once. */
 void pqi_shard_look_again(struct pqi_shard *s);
 
+/* A node refused a write as read only (25006): its connections were made for another role. */
+void pqi_shard_not_primary(struct pqi_node *node);
+
 /* Is the server behind a new connection the one that is known? Otherwise (a restart, also from a
  * crash of its backends alone; an address that moved) what is known of the node is not of it: the
  * monitor connects and looks anew. */

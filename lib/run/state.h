@@ -30,7 +30,10 @@ struct pqi_known {
     int64_t seen_ns;    /* when that was; 0: never */
     int64_t latency_us; /* -1: not measured */
     int sightings;
-    int measured;  /* sightings that could be held against a sample of the primary */
+    uint64_t
+        safe;     /* a primary that was seen as a standby before: up to there it has all of the line
+                      that it followed then; 0: not known */
+    int measured; /* sightings that could be held against a sample of the primary */
     bool replaced; /* a new connection met another server there: the monitor must too */
     struct pqi_trouble trouble; /* why it is not UP */
 };
@@ -63,6 +66,7 @@ struct pqi_shard {
     bool settled;         /* every node was heard of once, or had its time */
     int64_t grace_until_ns;
     int64_t round_due_ns; /* when the monitor looks again */
+    int64_t missing_ns;   /* since when it has no primary beyond doubt; 0: it has one */
     struct pqi_follow follow;
     int primary;             /* the last one beyond doubt; -1: none yet */
     uint32_t timeline;       /* the highest of a primary */
@@ -82,7 +86,7 @@ struct pqi_shard {
     X(reads) X(writes) X(transactions) X(batches) \
     X(errors) X(retries) X(unknown) X(deadlines) X(pool_timeouts) X(pool_full) \
     X(connects) X(connects_failed) X(connections_lost) X(discarded) \
-    X(fallback_reads) X(map_reloads)
+    X(fallback_reads) X(map_reloads) X(failovers)
 /* clang-format on */
 struct pqi_counters {
 #define X(name) _Atomic uint64_t name;

@@ -32,6 +32,7 @@ static const char watch_client_sql[] =
     " (extract(epoch from pg_catalog.pg_postmaster_start_time()) operator(pg_catalog.*) 1000000)"     \
     "::pg_catalog.int8,"                                                                              \
     " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end," incarnation             \
+    ", case when r then null else pg_catalog.pg_last_wal_replay_lsn() end"                            \
     " from pg_catalog.pg_is_in_recovery() r"
 static const char identity_sql[] = IDENTITY(INCARNATION);
 static const char identity_13_sql[] = IDENTITY("0");
@@ -185,7 +186,7 @@ static const char *text(const PGresult *r, int column)
 static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
 {
     const PGresult *r = a->pg;
-    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 9)
+    if (a->state != PQI_ANSWER_OK || PQntuples(r) != 1 || PQnfields(r) != 10)
         return false;
     out->role = text(r, 0)[0] == 't' ? PQR_ROLE_REPLICA : PQR_ROLE_PRIMARY;
     out->read_only = strcmp(text(r, 1), "on") == 0;
@@ -195,6 +196,8 @@ static bool read_identity(const struct pqi_answer *a, struct pqi_sighting *out)
     out->started_us = strtoll(text(r, 6), NULL, 10);
     out->incarnation_us = strtoll(text(r, 8), NULL, 10);
     if (!PQgetisnull(r, 0, 7) && !pqi_lsn_parse(text(r, 7), &out->end))
+        return false;
+    if (!PQgetisnull(r, 0, 9) && !pqi_lsn_parse(text(r, 9), &out->recovered))
         return false;
     /* A replica that has replayed nothing yet has no position: it is behind everything. */
     if (PQgetisnull(r, 0, 4)) {

@@ -16,8 +16,10 @@ struct pqi_sighting {
     bool read_only;
     uint32_t timeline; /* 0: no right to tell (a replica, without pg_monitor) */
     uint64_t system_id;
-    uint64_t lsn; /* a primary's written position, a replica's replayed one */
-    uint64_t end; /* a primary's end of log (insert position) */
+    uint64_t lsn;       /* a primary's written position, a replica's replayed one */
+    uint64_t end;       /* a primary's end of log (insert position) */
+    uint64_t recovered; /* a primary's: up to where it had replayed when it was promoted, or when it
+                           last came back from a crash; 0: neither since it was started */
     uint64_t segment_bytes;
     int64_t started_us;     /* when its postmaster did */
     int64_t incarnation_us; /* also changes when it restarts from a crash; 0: it does not tell */

@@ -21,7 +21,7 @@
 
 /* A shard as pqi_follow is asked about it. */
 struct shard {
-    struct pqi_report node[3];
+    struct pqi_report node[5];
     int n, known;
     uint32_t timeline;
     uint64_t system_id;
@@ -51,7 +51,8 @@ static void a_shard_without_nodes_has_no_primary(void **state)
 static void the_only_server_out_of_recovery_is_the_primary(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, REPLICA, false, 1, 7, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, -1, 0, 0};
+    struct shard s = {
+        {{UP, REPLICA, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, -1, 0, 0};
     expect(&s, IS, 1, -1);
 }
 
@@ -59,35 +60,39 @@ static void a_primary_that_is_silent_once_stays(void **state)
 {
     (void)state;
     struct shard s = {
-        {{SUSPECT, PRIMARY, false, 1, 7, 0}, {UP, REPLICA, false, 1, 7, 0}}, 2, 0, 1, 7};
+        {{SUSPECT, PRIMARY, false, 1, 7, 0, 0}, {UP, REPLICA, false, 1, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void while_the_primary_is_down_there_is_none(void **state)
 {
     (void)state;
-    struct shard s = {{{DOWN, PRIMARY, false, 1, 7, 0}, {UP, REPLICA, false, 1, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{DOWN, PRIMARY, false, 1, 7, 0, 0}, {UP, REPLICA, false, 1, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, NONE, -1, -1);
 }
 
 static void a_promoted_standby_is_followed_once_the_old_primary_is_down(void **state)
 {
     (void)state;
-    struct shard s = {{{DOWN, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{DOWN, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 1, -1);
 }
 
 static void a_standby_promoted_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, DOUBT, 1, 0);
 }
 
 static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, 1, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, 1, 1, 7};
     expect(&s, DOUBT, 0, 1);
     s.known = 0;
     expect(&s, DOUBT, 0, 1);
@@ -96,7 +101,8 @@ static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
 static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, true, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, true, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 1, -1); /* the operator chose the new one */
     s.node[0].read_only = false;
     s.node[1].read_only = true;
@@ -108,30 +114,34 @@ static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
 static void a_primary_that_is_read_only_and_alone_stays(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, true, 1, 7, 0}, {UP, REPLICA, true, 1, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, true, 1, 7, 0, 0}, {UP, REPLICA, true, 1, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void doubt_ends_when_one_of_the_two_is_gone(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {DOWN, PRIMARY, false, 2, 7, 0}}, 2, 0, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 1, 7, 0, 0}, {DOWN, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
     expect(&s, IS, 0, -1);
 }
 
 static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {DOWN, PRIMARY, false, 2, 7, 0}}, 2, 1, 2, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 1, 7, 0, 0}, {DOWN, PRIMARY, false, 2, 7, 0, 0}}, 2, 1, 2, 7};
     expect(&s, DOUBT, 0, -1);
 }
 
 static void an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_rival(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 0}, {UP, PRIMARY, false, 2, 7, 0}}, 2, 1, 2, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 1, 2, 7};
     expect(&s, IS, 1, -1);
-    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 0}; /* but this one is */
+    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 0, 0}; /* but this one is */
     s.n = 3;
     expect(&s, DOUBT, 1, 2);
 }
@@ -139,7 +149,8 @@ static void an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_r
 static void a_server_of_another_system_is_no_claimant(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 9, 8, 0}, {UP, PRIMARY, false, 1, 7, 0}}, 2, 1, 1, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 9, 8, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, 1, 1, 7};
     expect(&s, IS, 1, -1);
     s.node[1].state = DOWN;
     expect(&s, NONE, -1, -1);
@@ -148,7 +159,8 @@ static void a_server_of_another_system_is_no_claimant(void **state)
 static void of_two_strangers_the_one_promoted_later_is_followed(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 2, 7, 0}, {UP, PRIMARY, false, 3, 7, 0}}, 2, -1, 0, 7};
+    struct shard s = {
+        {{UP, PRIMARY, false, 2, 7, 0, 0}, {UP, PRIMARY, false, 3, 7, 0, 0}}, 2, -1, 0, 7};
     expect(&s, IS, 1, -1);
     s.node[0].timeline = 3;
     expect(&s, DOUBT, 0, 1);
@@ -160,7 +172,7 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
     for (int third = 0; third < 3; third++) {
         struct shard s = {.n = 3, .known = -1, .system_id = 7};
         for (int i = 0; i < 3; i++)
-            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7, 0};
+            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7, 0, 0};
         expect(&s, DOUBT, third == 0 ? 1 : 0, third == 2 ? 1 : 2);
     }
 }
@@ -168,9 +180,9 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
 static void one_server_under_two_addresses_is_one_claimant_by_the_first(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 99},
-                       {UP, REPLICA, false, 1, 7, 50},
-                       {UP, PRIMARY, false, 1, 7, 99}},
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 99, 0},
+                       {UP, REPLICA, false, 1, 7, 50, 0},
+                       {UP, PRIMARY, false, 1, 7, 99, 0}},
                       3,
                       -1,
                       0,
@@ -186,9 +198,9 @@ static void the_known_primary_lives_while_any_of_its_addresses_does(void **state
 {
     (void)state;
     struct shard s = {.n = 3, .known = 1, .timeline = 1, .system_id = 7};
-    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99};
-    s.node[1] = (struct pqi_report){DOWN, PRIMARY, false, 1, 7, 99};
-    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 50};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0};
+    s.node[1] = (struct pqi_report){DOWN, PRIMARY, false, 1, 7, 99, 0};
+    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 50, 0};
     expect(&s, DOUBT, 2, 0);
     s.node[2].timeline = 1;
     expect(&s, DOUBT, 0, 2);
@@ -201,9 +213,105 @@ static void of_two_addresses_the_one_with_the_better_news_counts(void **state)
 {
     (void)state;
     struct shard s = {.n = 2, .known = 0, .timeline = 1, .system_id = 7};
-    s.node[0] = (struct pqi_report){UP, PRIMARY, true, 1, 7, 99};
-    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, true, 1, 7, 99, 0};
+    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0};
     expect(&s, IS, 1, -1);
+}
+
+/* An old primary that nobody told of the failover lives beside the new one, or one was promoted by
+ * accident: those that follow tell which it is. */
+static struct shard two_claimants_and_standbys(uint32_t first, uint32_t second, uint32_t third)
+{
+    const uint32_t follows[] = {first, second, third};
+    struct shard s = {.n = 5, .known = 0, .timeline = 1, .system_id = 7};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 10, 0};
+    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 11, 0};
+    for (int i = 2; i < 5; i++)
+        s.node[i] = (struct pqi_report){UP, REPLICA, true, 1, 7, 10 + i, follows[i - 2]};
+    return s;
+}
+
+static void doubt_ends_when_most_standbys_follow_the_one_promoted_later(void **state)
+{
+    (void)state;
+    for (int followers = 0; followers <= 3; followers++) {
+        struct shard s = two_claimants_and_standbys(followers > 0 ? 2 : 1, followers > 1 ? 2 : 1,
+                                                    followers > 2 ? 2 : 1);
+        if (followers >= 2)
+            expect(&s, IS, 1, -1);
+        else
+            expect(&s, DOUBT, 1, 0);
+    }
+}
+
+static void standbys_that_still_receive_the_old_line_prove_nothing_for_it(void **state)
+{
+    (void)state;
+    struct shard s = two_claimants_and_standbys(1, 1, 1);
+    expect(&s, DOUBT, 1, 0);
+}
+
+static void a_standby_that_is_away_or_cannot_tell_counts_as_not_following(void **state)
+{
+    (void)state;
+    static const struct pqi_report away[] = {
+        {DOWN, REPLICA, true, 2, 7, 20, 2},
+        {SUSPECT, REPLICA, true, 2, 7, 20, 2},
+        {DOWN, PQR_ROLE_UNKNOWN, false, 0, 0, 0, 0},
+        {UP, REPLICA, true, 2, 7, 20, 0},
+        {UP, REPLICA, true, 2, 7, 20, 1},
+    };
+    for (size_t i = 0; i < sizeof away / sizeof *away; i++) {
+        struct shard s = two_claimants_and_standbys(2, 2, 2);
+        s.node[3] = away[i];
+        expect(&s, IS, 1, -1); /* two of three */
+        s.node[4] = away[i];
+        s.node[4].started_us = 21;
+        expect(&s, DOUBT, 1, 0);
+    }
+}
+
+static void a_standby_counts_once_and_only_if_it_is_of_the_shard(void **state)
+{
+    (void)state;
+    struct shard s = two_claimants_and_standbys(2, 1, 2);
+    s.node[4].started_us = s.node[2].started_us; /* one and the same under two addresses: 1 of 2 */
+    expect(&s, DOUBT, 1, 0);
+    s = two_claimants_and_standbys(2, 1, 1);
+    s.node[3].system_id = s.node[4].system_id = 8; /* strangers: 1 of 1 */
+    expect(&s, IS, 1, -1);
+    s = two_claimants_and_standbys(1, 2, 2);
+    s.node[3].system_id = s.node[4].system_id = 8; /* 0 of 1 */
+    expect(&s, DOUBT, 1, 0);
+}
+
+static void standbys_decide_nothing_between_two_of_one_line(void **state)
+{
+    (void)state;
+    struct shard s = two_claimants_and_standbys(2, 2, 2);
+    s.node[0].timeline = s.timeline = 2;
+    expect(&s, DOUBT, 0, 1);
+}
+
+/* A process that starts in the middle of it. */
+static void strangers_are_doubt_while_most_standbys_follow_the_older_one(void **state)
+{
+    (void)state;
+    for (int followers = 0; followers <= 3; followers++) {
+        struct shard s = two_claimants_and_standbys(followers > 0 ? 1 : 2, followers > 1 ? 1 : 2,
+                                                    followers > 2 ? 1 : 2);
+        s.known = -1;
+        s.timeline = 0;
+        s.system_id = 0;
+        if (followers >= 2)
+            expect(&s, DOUBT, 1, 0);
+        else
+            expect(&s, IS, 1, -1);
+        s.node[3].state = PQR_NODE_UNKNOWN; /* not looked at yet: who knows what it says */
+        expect(&s, NONE, -1, -1);
+        s.known = 1;
+        expect(&s, IS, 1, -1);
+    }
 }
 
 /* ---- The rule -------------------------------------------------------------------------------- */
@@ -250,6 +358,11 @@ static const char *wrong(const struct shard *s, struct pqi_follow f)
     for (int i = 0; i < s->n && s->known >= 0; i++)
         known = claims[i] && one_server(s, i, s->known) ? i : known;
 
+    bool unseen = false;
+    for (int i = 0; i < s->n; i++)
+        unseen |= s->node[i].state == PQR_NODE_UNKNOWN;
+    if (s->known < 0 && unseen)
+        return f.verdict == NONE && f.node == -1 && f.rival == -1 ? NULL : "one was not looked at";
     if (n == 0)
         return f.verdict == NONE && f.node == -1 && f.rival == -1 ? NULL : "nobody claims it";
     if (f.verdict == NONE)
@@ -455,6 +568,12 @@ int main(void)
         cmocka_unit_test(one_server_under_two_addresses_is_one_claimant_by_the_first),
         cmocka_unit_test(the_known_primary_lives_while_any_of_its_addresses_does),
         cmocka_unit_test(of_two_addresses_the_one_with_the_better_news_counts),
+        cmocka_unit_test(doubt_ends_when_most_standbys_follow_the_one_promoted_later),
+        cmocka_unit_test(standbys_that_still_receive_the_old_line_prove_nothing_for_it),
+        cmocka_unit_test(a_standby_that_is_away_or_cannot_tell_counts_as_not_following),
+        cmocka_unit_test(a_standby_counts_once_and_only_if_it_is_of_the_shard),
+        cmocka_unit_test(standbys_decide_nothing_between_two_of_one_line),
+        cmocka_unit_test(strangers_are_doubt_while_most_standbys_follow_the_older_one),
         cmocka_unit_test(every_shard_of_up_to_two_nodes_is_judged_by_the_rule),
         cmocka_unit_test(every_shard_of_three_nodes_is_judged_by_the_rule),
         cmocka_unit_test(a_primary_that_was_found_is_found_again),

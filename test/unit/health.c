@@ -68,6 +68,17 @@ static void silence_never_makes_a_state_better_and_nothing_leads_back_to_unknown
     }
 }
 
+static void a_server_that_ends_all_its_sessions_outdates_them(void **state)
+{
+    (void)state;
+    static const char *const do_[] = {"57P01", "57P02", "57P03", "08000", "08006", "08P01"};
+    static const char *const do_not[] = {"", "57014", "57P04", "57P05", "25006", "40001", "53300"};
+    for (size_t i = 0; i < sizeof do_ / sizeof *do_; i++)
+        assert_true(pqi_health_outdates(do_[i]));
+    for (size_t i = 0; i < sizeof do_not / sizeof *do_not; i++)
+        assert_false(pqi_health_outdates(do_not[i]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -75,6 +86,7 @@ int main(void)
         cmocka_unit_test(an_answer_makes_every_node_up),
         cmocka_unit_test(a_refusal_makes_every_node_down_at_once),
         cmocka_unit_test(silence_once_is_suspect_and_twice_is_down),
+        cmocka_unit_test(a_server_that_ends_all_its_sessions_outdates_them),
         cmocka_unit_test(silence_never_makes_a_state_better_and_nothing_leads_back_to_unknown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
