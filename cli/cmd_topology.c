@@ -21,7 +21,8 @@ static void add_row(struct table *t, const pqr_node_health *h)
     table_cell(t, h->node);
     table_cell(t, h->address);
     table_cell(t, role_name(h->role));
-    table_cell(t, state_name(h->state));
+    table_cellf(t, h->condition != PQR_NODE_FINE ? "%s, %s" : "%s", state_name(h->state),
+                condition_name(h->condition));
     table_known(t, timeline_of(h));
     table_known(t, h->lag_ms);
     table_known(t, h->lag_bytes);

@@ -100,6 +100,15 @@ const char *state_name(int state)
     return state >= 0 && state < 4 ? names[state] : "unknown";
 }
 
+const char *condition_name(int condition)
+{
+    static const char *const names[] = {"fine",      "refused",  "silent",   "slow",
+                                        "read-only", "starting", "stranger", "fenced",
+                                        "full",      "no login", "broken"};
+    int n = (int)(sizeof names / sizeof *names);
+    return condition >= 0 && condition < n ? names[condition] : "unknown";
+}
+
 const char *role_name(int role)
 {
     static const char *const names[] = {"unknown", "primary", "replica"};
@@ -127,6 +136,7 @@ void json_health(struct json *j, const pqr_node_health *h)
     json_text(j, "address", h->address);
     json_text(j, "role", role_name(h->role));
     json_text(j, "state", state_name(h->state));
+    json_text(j, "condition", condition_name(h->condition));
     json_known(j, "timeline", timeline_of(h));
     json_known(j, "lag_ms", h->lag_ms);
     json_known(j, "lag_bytes", h->lag_bytes);
@@ -136,6 +146,7 @@ void json_health(struct json *j, const pqr_node_health *h)
     json_int(j, "connections_limit", h->conns_limit);
     json_known(j, "latency_us", h->latency_us);
     json_known(j, "seen_ms", h->seen_ms);
+    json_int(j, "silent_ms", h->silent_ms);
     json_bool(j, "serves_reads", h->serves_reads);
     json_text(j, "why", h->why);
 }

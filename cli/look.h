@@ -26,6 +26,7 @@ void look_free(struct look *look);
 void json_health(struct json *j, const pqr_node_health *h);
 
 const char *state_name(int state);
+const char *condition_name(int condition);
 const char *role_name(int role);
 
 int64_t timeline_of(const pqr_node_health *h); /* -1: not known */

@@ -191,17 +191,34 @@ typedef struct pqr_node_health {
     int32_t conns_idle;
     int32_t conns_waiting; /* calls that wait for one */
     int32_t conns_limit;   /* DB_CONNECTION_LIMIT */
-    int32_t reserved0;
-    uint64_t calls; /* segments answered by this server since the router opened */
-    char why[160];  /* why it serves no reads, or what its last failure was; "": fine */
+    int32_t condition;     /* a pqr_node_condition: what is wrong with it */
+    uint64_t calls;        /* segments answered by this server since the router opened */
+    char why[160];         /* why it serves no reads, or what its last failure was; "": fine */
+    int64_t silent_ms;     /* for how long it has left calls unanswered; 0: it answers */
 } pqr_node_health;
 
 typedef enum pqr_node_state {
     PQR_NODE_UNKNOWN = 0, /* not looked at yet: its shard was not used */
     PQR_NODE_UP = 1,
-    PQR_NODE_SUSPECT = 2, /* it did not answer once */
+    PQR_NODE_SUSPECT = 2, /* it did not answer once: no replica serves reads so */
     PQR_NODE_DOWN = 3
 } pqr_node_state;
+
+/* What is wrong with a server: what happened when it was asked last or, where it answers, what it
+ * said. */
+typedef enum pqr_node_condition {
+    PQR_NODE_FINE = 0,
+    PQR_NODE_REFUSED = 1,   /* nobody listens there, or its name is not known */
+    PQR_NODE_SILENT = 2,    /* it accepts what it is sent, or nothing at all, and does not answer */
+    PQR_NODE_SLOW = 3,      /* it took 250 ms or longer for a question that takes none */
+    PQR_NODE_READ_ONLY = 4, /* a primary that takes no writes */
+    PQR_NODE_STARTING = 5,  /* it is starting up, recovering, or shutting down */
+    PQR_NODE_STRANGER = 6,  /* it belongs to another cluster: its system identifier differs */
+    PQR_NODE_FENCED = 7,    /* it claims to be primary on an older timeline than was seen */
+    PQR_NODE_FULL = 8,      /* max_connections, or the role's limit, is reached */
+    PQR_NODE_NO_LOGIN = 9,  /* password, role, database, pg_hba.conf or TLS */
+    PQR_NODE_BROKEN = 10    /* its connections are lost, or it answers what cannot be */
+} pqr_node_condition;
 
 typedef enum pqr_role { PQR_ROLE_UNKNOWN = 0, PQR_ROLE_PRIMARY = 1, PQR_ROLE_REPLICA = 2 } pqr_role;
 

@@ -5,6 +5,7 @@
 #include "conn.h"
 #include "session.h"
 #include "steps.h"
+#include "vitals.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -239,7 +240,10 @@ void pqi_call_run_step(struct pqi_call *c, short revents)
         pqi_once_read_step(c, revents);
         return;
     }
+    int64_t before = c->conn->moved_ns;
     pqi_conn_step(c->conn, revents);
+    if (c->conn->moved_ns != before)
+        pqi_node_heard(c->node, c->conn->moved_ns);
     if (c->conn->state == PQI_IDLE && c->conn->held && !c->conn->uncleaned)
         pqi_once_go_on(c);
     if (c->conn->state == PQI_IDLE && c->conn->uncleaned && undone(c))

@@ -4,6 +4,7 @@
 #include "call.h"
 #include "conn.h"
 #include "steps.h"
+#include "vitals.h"
 
 #include <sched.h>
 
@@ -183,7 +184,9 @@ void pqi_call_ride_step(struct pqi_call *c, int64_t now)
     struct pqi_lane *lane = c->rider.lane;
     bool sent = false, for_the_pool = false, late = pqi_call_aborted(c) || now >= c->until_ns;
     bool waits = !late && waits_in_vain(c, lane, now, &for_the_pool);
-    bool stuck = !late && !waits && now >= c->stuck_ns && pqi_lane_stuck(lane, &c->rider, now);
+    /* Where the whole server is in doubt, another connection to it is no better. */
+    bool stuck = !late && !waits && now >= c->stuck_ns && pqi_node_silent_ms(c->node) == 0 &&
+                 pqi_lane_stuck(lane, &c->rider, now);
     if (now >= c->stuck_ns) {
         c->stuck_ms = c->stuck_ms < STUCK_LOOK_MS ? c->stuck_ms * 2 : STUCK_LOOK_MS;
         c->stuck_ns = pqi_after_ms(now, c->stuck_ms);

@@ -239,6 +239,14 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
     return pqi_shard_place(c->shard, &e, &c->node, &c->err);
 }
 
+bool pqi_call_find_place(struct pqi_call *c)
+{
+    bool found = ask_for_place(c) == PQI_PLACE_GO;
+    if (!found)
+        pqi_call_none_happened(c);
+    return found;
+}
+
 /* The shard is decided anew each time: the map may have changed while the call waited. */
 static bool find_shard(struct pqi_call *c)
 {
@@ -297,10 +305,12 @@ static void place(struct pqi_call *c)
     case PQI_PLACE_GO:
         stop_hoping(c);
         c->attempts++;
-        if (c->looks)
+        if (c->looks) {
             look_done(c);
-        else
+        } else {
+            pqi_call_watch(c);
             pqi_call_acquire(c);
+        }
         break;
     case PQI_PLACE_WAIT:
         if (c->looks)
@@ -370,7 +380,13 @@ static int64_t soonest(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-static int64_t waits_until(const struct pqi_call *c)
+/* Does it wait for its node? */
+static bool at_node(const struct pqi_call *c)
+{
+    return on_conn(c) || c->state == PQI_CALL_QUEUE || c->state == PQI_CALL_RIDE;
+}
+
+static int64_t waits_in_state_until(const struct pqi_call *c)
 {
     switch (c->state) {
     case PQI_CALL_PAUSE:
@@ -390,6 +406,12 @@ static int64_t waits_until(const struct pqi_call *c)
     default:
         return c->until_ns;
     }
+}
+
+static int64_t waits_until(const struct pqi_call *c)
+{
+    int64_t until = waits_in_state_until(c);
+    return c->look_ns > 0 && at_node(c) ? soonest(until, c->look_ns) : until;
 }
 
 struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
@@ -415,7 +437,9 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         place(c);
     while (c->state == PQI_CALL_PLACE) /* at first, and for each rerun that need not wait */
         place(c);
-    if (on_conn(c) && (pqi_call_aborted(c) || pqi_now_ns() >= waits_until(c)))
+    if (c->look_ns > 0 && now >= c->look_ns && at_node(c) && !pqi_call_aborted(c))
+        pqi_call_look(c, now);
+    if (on_conn(c) && (pqi_call_aborted(c) || pqi_now_ns() >= waits_in_state_until(c)))
         conn_late(c, pqi_now_ns()); /* also while bytes keep coming */
     while (c->state == PQI_CALL_PLACE)
         place(c);

@@ -84,6 +84,9 @@ struct pqi_call {
     bool off_lanes;      /* it was stuck on one */
     uint64_t generation; /* of its node, when it was placed */
     int64_t sent_ns;     /* on a connection of its own */
+    int64_t placed_ns;   /* when it went to its node */
+    int64_t look_ns;     /* when it looks whether that hangs; 0: it does not look */
+    int proven;          /* how often that was found alive since */
     int64_t stuck_ns;    /* RIDE: when it looks whether it is stuck */
     int64_t stuck_ms;    /* how long after the last look; doubles */
     struct pqi_rider rider;

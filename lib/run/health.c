@@ -5,6 +5,7 @@
 #include "../base/err.h"
 #include "monitor.h"
 #include "shard.h"
+#include "vitals.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -84,6 +85,7 @@ static void tell_knowledge(struct pqi_shard *s, int i, pqr_node_health *h)
     char text[120];
     pthread_mutex_lock(&s->lock);
     const struct pqi_known k = s->nodes[i].known;
+    h->condition = (int32_t)pqi_node_condition(s, &k);
     pqi_shard_candidates(s, c, NULL);
     pthread_mutex_unlock(&s->lock);
     pqi_shard_need(s, PQR_LEVEL_ANY, &need);
@@ -96,8 +98,14 @@ static void tell_knowledge(struct pqi_shard *s, int i, pqr_node_health *h)
     h->lag_ms = k.lag.ms;
     h->seen_ms = since_ms(k.seen_ns);
     h->serves_reads = why == PQI_WHY_OK;
+    h->silent_ms = pqi_node_silent_ms(&s->nodes[i]);
     const char *reason = pqi_why_text(why, &c[i], &need, text, sizeof text);
-    pqi_copy_text(h->why, sizeof h->why, k.trouble.text[0] ? k.trouble.text : reason);
+    const char *wrong = pqi_health_text((enum pqr_node_condition)h->condition);
+    bool told = *reason && (why != PQI_WHY_ROLE || !*wrong);
+    pqi_copy_text(h->why, sizeof h->why,
+                  k.trouble.text[0] ? k.trouble.text
+                  : told            ? reason
+                                    : wrong);
 }
 
 static void tell_pool(struct pqi_node *node, pqr_node_health *h)

@@ -6,7 +6,7 @@
 #include "../plan/guard.h"
 #include "../wire/ask.h"
 #include "conn.h"
-#include "state.h"
+#include "vitals.h"
 
 #include <poll.h>
 #include <string.h>
@@ -497,6 +497,8 @@ static void step(struct pqi_lane *lane, short revents, struct pqi_link *out)
         pqi_conn_step(lane->conn, revents);
     else if (revents)
         pqi_conn_fail(lane->conn, PQI_TROUBLE_LOST, "the server ended it");
+    if (lane->conn->moved_ns != before)
+        pqi_node_heard(lane->node, lane->conn->moved_ns);
     take_ended(lane, before, out);
     if (lane->conn->state == PQI_DEAD) {
         pqi_count(lane->node->shard->db, connections_lost);

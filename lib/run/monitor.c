@@ -6,6 +6,7 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/hang.h"
 #include "../plan/probe.h"
 #include "conn.h"
 #include "lane.h"
@@ -13,6 +14,7 @@
 #include "opener.h"
 #include "parting.h"
 #include "shard.h"
+#include "vitals.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -43,6 +45,7 @@ struct pqi_probe {
     bool wants_conn;     /* waits for the pool */
     bool watches_lookup; /* the descriptor watched is its name's look-up */
     enum { ASKED_NOTHING, ASKED_SELF, ASKED_MAP } asked;
+    bool told_quiet;  /* that what is under way is not answered */
     int failures;     /* in a row */
     int64_t again_ns; /* after a failure: when it is tried again */
     int64_t tried_ns;
@@ -180,6 +183,7 @@ static void drop_conn(struct pqi_monitor *m, struct pqi_probe *p)
     p->conn = NULL;
     p->asked = ASKED_NOTHING;
     p->own_slot = false;
+    atomic_store(&p->node->asked_ns, 0);
 }
 
 static void ask(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
@@ -190,6 +194,9 @@ static void ask(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
         pqi_ask_handshake(p->conn, m->db->options);
     p->asked = ASKED_SELF;
     p->asked_ns = now;
+    p->told_quiet = false;
+    int64_t none = 0; /* else since it began to connect */
+    atomic_compare_exchange_strong(&p->node->asked_ns, &none, now);
     p->until_ns = pqi_after_ms(now, patience_ms(p));
 }
 
@@ -242,6 +249,8 @@ static void tell_shard(struct pqi_monitor *m, struct pqi_probe *p)
 {
     p->asked = ASKED_NOTHING;
     p->failures = 0;
+    atomic_store(&p->node->asked_ns, 0);
+    pqi_node_heard(p->node, p->answered_ns);
     pqi_shard_sighted(p->node, &p->seen, p->asked_ns, p->answered_ns);
     if (p->own_slot)
         return;
@@ -320,6 +329,8 @@ static bool get_conn(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
         p->own_slot = m->db->options->connection_limit > 2;
         p->conn = pqi_conn_open(p->node, p->until_ns);
         p->own_slot &= p->conn != NULL;
+        p->told_quiet = false;
+        atomic_store(&p->node->asked_ns, p->conn ? now : 0);
     }
     return p->conn != NULL;
 }
@@ -435,6 +446,30 @@ static int64_t try_again(struct pqi_monitor *m, struct pqi_probe *p, bool asked,
     return p->again_ns;
 }
 
+/* Calls wait in vain for what is well as far as one knows: it is asked at once. While that is under way,
+ * too, its silence counts. Returns when to look again. */
+static int64_t look_into_doubt(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
+{
+    struct pqi_node *node = p->node;
+    int64_t doubted = atomic_load(&node->doubted_ns), heard = atomic_load(&node->heard_ns);
+    if (doubted == 0 || p->failures > 0)
+        return PQI_FOREVER;
+    if (heard > doubted) {
+        atomic_store(&node->doubted_ns, 0);
+        return PQI_FOREVER;
+    }
+    probe(m, p, now);
+    int64_t asked = atomic_load(&node->asked_ns);
+    if (asked == 0 || p->told_quiet)
+        return PQI_FOREVER;
+    int64_t quiet = pqi_hang_quiet_ms(asked, heard, now);
+    if (quiet < PQI_QUIET_MS)
+        return pqi_after_ms(now, PQI_QUIET_MS - quiet);
+    p->told_quiet = true;
+    pqi_shard_quiet(node, quiet);
+    return PQI_FOREVER;
+}
+
 /* Drives one shard's rounds; returns when it wants to be looked at again. */
 static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
 {
@@ -462,6 +497,8 @@ static int64_t drive(struct pqi_monitor *m, struct round *r, int64_t now)
         struct pqi_probe *p = s->nodes[i].probe;
         int64_t again_ns = try_again(m, p, again, now);
         next = again_ns < next ? again_ns : next;
+        int64_t doubt_ns = look_into_doubt(m, p, now);
+        next = doubt_ns < next ? doubt_ns : next;
         probe_late(m, p, now);
         if (p->wants_conn)
             probe(m, p, now);

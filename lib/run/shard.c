@@ -3,7 +3,7 @@
 
 #include "../base/bytes.h"
 #include "../base/err.h"
-#include "../plan/health.h"
+#include "vitals.h"
 
 #include <inttypes.h>
 #include <stdarg.h>
@@ -87,7 +87,7 @@ int64_t pqi_shard_next_look(struct pqi_shard *s)
 
 /* ---- What was seen -------------------------------------------------------------------------- */
 
-static void set_state(struct pqi_node *node, enum pqi_seen_of_node seen, struct news *news)
+static void set_state(struct pqi_node *node, enum pqi_sign seen, struct news *news)
 {
     enum pqr_node_state before = node->known.report.state;
     enum pqr_node_state after = pqi_health_next(before, seen);
@@ -272,31 +272,16 @@ void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, i
     publish(s->db, &news);
 }
 
-void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble)
+static void troubled(struct pqi_node *node, const struct pqi_trouble *trouble, bool tells,
+                     enum pqi_sign sign)
 {
     struct pqi_shard *s = node->shard;
     struct news news = {0};
     pthread_mutex_lock(&s->lock);
     bool was_up = node->known.report.state == PQR_NODE_UP;
     node->known.trouble = *trouble;
-    switch (trouble->kind) {
-    case PQI_TROUBLE_TIMEOUT:
-        set_state(node, PQI_SILENT, &news);
-        break;
-    case PQI_TROUBLE_NONE:
-    case PQI_TROUBLE_LOST: /* one link ended: perhaps only that one. The monitor looks. */
-    case PQI_TROUBLE_PROTOCOL:
-    case PQI_TROUBLE_NOMEM:
-    case PQI_TROUBLE_FULL: /* alive, and it has no room for another connection */
-        break;
-    case PQI_TROUBLE_NAME:
-    case PQI_TROUBLE_REFUSED:
-    case PQI_TROUBLE_LOGIN:
-    case PQI_TROUBLE_TLS:
-    case PQI_TROUBLE_NOT_NOW:
-        set_state(node, PQI_REFUSED, &news);
-        break;
-    }
+    if (tells)
+        set_state(node, sign, &news);
     if (pqi_health_outdates(trouble->sqlstate))
         atomic_fetch_add(&node->pool.generation, 1);
     follow(s, &news);
@@ -309,6 +294,21 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
         pqi_flag_set(s->db->monitor_flag);
     if (leaves)
         pqi_pool_stir(&node->pool); /* who waits for its connections may be served elsewhere */
+}
+
+void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble)
+{
+    enum pqi_sign sign;
+    bool tells = pqi_sign_of(trouble->kind, &sign);
+    troubled(node, trouble, tells, sign);
+}
+
+void pqi_shard_quiet(struct pqi_node *node, int64_t ms)
+{
+    struct pqi_trouble trouble = {.kind = PQI_TROUBLE_TIMEOUT};
+    snprintf(trouble.text, sizeof trouble.text,
+             "it accepts what it is sent and answers nothing, for %" PRId64 " ms", ms);
+    troubled(node, &trouble, true, PQI_QUIET);
 }
 
 void pqi_shard_look_again(struct pqi_shard *s)
@@ -386,6 +386,7 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
                           struct pqi_buf *b)
 {
     const struct pqi_known *k = &node->known;
+    const char *wrong = pqi_health_text(pqi_node_condition(s, k));
     pqi_buf_format(b, "%s%s ", b->len ? "; " : "", node->target->name);
     if (k->trouble.kind != PQI_TROUBLE_NONE)
         pqi_buf_format(b, "(%s): %s", node->target->shown, k->trouble.text);
@@ -395,6 +396,8 @@ static void describe_node(const struct pqi_shard *s, const struct pqi_node *node
         pqi_buf_text(b, "claims to be primary");
     else
         pqi_buf_format(b, "is %s%s%s", role_names[k->report.role], *why ? ": " : "", why);
+    if (k->trouble.kind == PQI_TROUBLE_NONE && *wrong)
+        pqi_buf_format(b, " (%s)", wrong);
 }
 
 static void put_where(pqr_error *err, const struct pqi_shard *s, const struct pqi_node *node)

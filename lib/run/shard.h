@@ -45,6 +45,9 @@ void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, i
  * told since. */
 bool pqi_shard_covers(struct pqi_shard *s, int64_t at_ns, struct pqi_seen *out);
 
+/* It leaves the monitor's question and all calls unanswered, for so long. */
+void pqi_shard_quiet(struct pqi_node *node, int64_t ms);
+
 /* A node did not answer, or refused. */
 void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);
 

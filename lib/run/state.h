@@ -49,8 +49,11 @@ struct pqi_node {
     _Atomic int lanes;    /* open or opening, of all groups */
     _Atomic bool starved; /* a group has none there, and found no room for one */
     struct pqi_known known;
-    struct pqi_probe *probe; /* the monitor's */
-    _Atomic uint64_t calls;  /* segments answered */
+    struct pqi_probe *probe;    /* the monitor's */
+    _Atomic int64_t heard_ns;   /* when an answer of any kind came from it last; 0: never */
+    _Atomic int64_t asked_ns;   /* the monitor's question under way: since when; 0: none is */
+    _Atomic int64_t doubted_ns; /* since when calls wait for it in vain; 0: none does */
+    _Atomic uint64_t calls;     /* segments answered */
 };
 
 struct pqi_shard {

@@ -37,6 +37,16 @@ void pqi_call_rerun(struct pqi_call *c, enum pqi_again how);
 /* Its connection is dead, or may not be used again. */
 void pqi_call_drop_conn(struct pqi_call *c);
 
+/* Which node serves it? false: none. Fills `node`, or `err`. */
+bool pqi_call_find_place(struct pqi_call *c);
+
+/* ---- hang.c ----------------------------------------------------------------------------------- */
+
+/* It goes to its node now: begins to look whether that hangs. */
+void pqi_call_watch(struct pqi_call *c);
+/* Looks; it may be elsewhere afterwards. */
+void pqi_call_look(struct pqi_call *c, int64_t now);
+
 /* ---- reach.c ---------------------------------------------------------------------------------- */
 
 /* It has its place: on to a lane, or to a connection of its own. */

@@ -516,7 +516,7 @@ class Topology(AStampedFleet):
     def test_a_server_that_is_down_says_why(self):
         with self.without(fleet.start, fleet.kill, "shard0/replica2"):
             self.assertRegex(self.run_command("topology"),
-                             r"shard0/replica2 \|.*\| down +\|.*\| no +\| Connection refused")
+                             r"shard0/replica2 \|.*\| down, refused +\|.*\| no +\| Connection refused")
             self.assertTrue(eventually(
                 lambda: self.run_json("route", "acme")["read_node"] == "shard0/replica1"))
             route = self.run_json("route", "acme")

@@ -1,0 +1,85 @@
+/* A call that waits for a server looks whether that hangs, lets the monitor ask it, and goes elsewhere if
+ * it only reads. */
+#include "../plan/hang.h"
+#include "call.h"
+#include "conn.h"
+#include "session.h"
+#include "steps.h"
+#include "vitals.h"
+
+#include <string.h>
+
+void pqi_call_watch(struct pqi_call *c)
+{
+    c->placed_ns = pqi_now_ns();
+    c->proven = 0;
+    const struct pqi_waiting w = {.since_ns = c->placed_ns, .until_ns = c->until_ns};
+    c->look_ns = pqi_hang_look(&w, c->placed_ns).look_ns;
+}
+
+/* What only reads, whole, may be sent again anywhere. */
+static bool may_leave(const struct pqi_call *c)
+{
+    return !c->write && !c->effects && !c->session->fixed_node && pqi_call_may_rerun(c);
+}
+
+/* Lets go of what it has or waits for at its node. false: its outcome is on the way. */
+static bool let_go(struct pqi_call *c)
+{
+    switch (c->state) {
+    case PQI_CALL_RIDE:
+        if (!pqi_lane_leave(c->rider.lane, &c->rider, NULL))
+            return false;
+        c->rode = false;
+        return true;
+    case PQI_CALL_QUEUE:
+        if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
+            if (c->ticket.conn)
+                pqi_conn_back(c->node, c->ticket.conn);
+            else
+                pqi_pool_release(&c->node->pool);
+        }
+        return true;
+    default: /* an answer may be under way: nobody else's turn on it */
+        pqi_call_drop_conn(c);
+        return true;
+    }
+}
+
+/* If another node can serve it. */
+static void leave(struct pqi_call *c)
+{
+    struct pqi_node *here = c->node, *there = NULL;
+    bool tried = c->tried[here->index];
+    c->tried[here->index] = true;
+    if (pqi_call_find_place(c) && c->node != here)
+        there = c->node;
+    c->node = here;
+    if (!there || !let_go(c)) {
+        c->tried[here->index] = tried;
+        return;
+    }
+    pqi_count(c->db, retries);
+    c->node = there;
+    c->attempts++;
+    c->off_lanes = false; /* it was the server that was stuck, not the lane */
+    pqi_call_watch(c);
+    pqi_call_acquire(c);
+}
+
+void pqi_call_look(struct pqi_call *c, int64_t now)
+{
+    struct pqi_node *node = c->node;
+    const struct pqi_waiting w = {.since_ns = c->placed_ns,
+                                  .until_ns = c->until_ns,
+                                  .heard_ns = atomic_load(&node->heard_ns),
+                                  .asked_ns = atomic_load(&node->asked_ns),
+                                  .proven = c->proven};
+    struct pqi_hang_verdict v = pqi_hang_look(&w, now);
+    c->look_ns = v.look_ns;
+    c->proven += v.verdict == PQI_HANG_PROVEN;
+    if (v.verdict == PQI_HANG_ASK || v.verdict == PQI_HANG_LEAVE)
+        pqi_node_doubt(node, w.since_ns > w.heard_ns ? w.since_ns : w.heard_ns);
+    if (v.verdict == PQI_HANG_LEAVE && may_leave(c))
+        leave(c);
+}
