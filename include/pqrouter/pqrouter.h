@@ -68,8 +68,9 @@ typedef enum pqr_code {
     PQR_E_MAP = -21,         /* the shard map in the database and the environment do not agree */
     PQR_E_BUG = -22,         /* the library caught itself in a contradiction: please report */
     PQR_E_CANCELLED = -23,   /* pqr_cancel came first; a write: before it was sent */
-    PQR_E_ROWS_LOST = -24,  /* the write is done; the rows it returned are not to be had any more */
-    PQR_E_DONE_BEFORE = -25 /* pqr_begin: a transaction with this key is committed already */
+    PQR_E_ROWS_LOST = -24, /* the write is done; the rows it returned are not to be had any more */
+    PQR_E_DONE_BEFORE = -25, /* pqr_begin: a transaction with this key is committed already */
+    PQR_E_FALLBACK = -26     /* no replica, and reads have their share of the primary */
 } pqr_code;
 
 /* May the call be made again? */
@@ -329,7 +330,9 @@ typedef struct pqr_param {
 /* How fresh a read must be. */
 typedef enum pqr_level {
     PQR_LEVEL_SESSION = 0, /* not older than what the session wrote or saw */
-    PQR_LEVEL_ANY = 1,     /* any replica within the lag limits, dealt round robin call by call */
+    PQR_LEVEL_ANY = 1,     /* any replica within the lag limits, dealt round robin call by call; one
+                              beyond them where too few are within (DB_MIN_REPLICAS), or where none is
+                              and the primary has its share of reads (DB_FALLBACK_PERCENT) */
     PQR_LEVEL_PRIMARY = 2  /* the primary */
 } pqr_level;
 
@@ -361,7 +364,7 @@ typedef struct pqr_result pqr_result;
  * server. A read whose connection is lost is run again elsewhere, inside its deadline.
  * `res` may be NULL. Free the result with pqr_result_free.
  * Errors: USAGE, DEADLINE, POOL_TIMEOUT, POOL_FULL, CONNECT, AUTH, NO_PRIMARY, NO_REPLICA,
- * WRONG_SHARD, READ_ONLY, SQL, LOST, NOMEM, FORKED, CLOSED. Since 0.1. */
+ * FALLBACK, WRONG_SHARD, READ_ONLY, SQL, LOST, NOMEM, FORKED, CLOSED. Since 0.1. */
 PQR_API int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
 
 /* Runs a statement on the shard's primary, in a transaction of its own, and returns when it is

@@ -60,6 +60,17 @@ bool pqi_follow_majority(const struct pqi_report *nodes, int n, int claimant, ui
     return followers * 2 > standbys;
 }
 
+uint64_t pqi_follow_system(const struct pqi_report *nodes, int n)
+{
+    uint64_t found = 0;
+    for (int i = 0; i < n; i++) {
+        if (nodes[i].system_id != 0 && found != 0 && nodes[i].system_id != found)
+            return 0;
+        found = nodes[i].system_id != 0 ? nodes[i].system_id : found;
+    }
+    return found;
+}
+
 static bool all_looked_at(const struct pqi_report *nodes, int n)
 {
     for (int i = 0; i < n; i++)

@@ -36,6 +36,9 @@ struct pqi_follow {
  * about to switch. Standbys that are down, or cannot tell, count as not following. */
 bool pqi_follow_majority(const struct pqi_report *nodes, int n, int claimant, uint64_t system_id);
 
+/* The system identifier that all nodes have that have told one; 0: they differ, or none has. */
+uint64_t pqi_follow_system(const struct pqi_report *nodes, int n);
+
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node of
  * its timeline or a higher one claims to be one; a claimant on an older timeline than was seen is

@@ -13,13 +13,15 @@ static bool wants_primary_only(const struct pqi_need *need)
 
 static enum pqi_why judge_lag(const struct pqi_candidate *c, const struct pqi_need *need)
 {
-    if (need->max_lag_bytes > 0 && c->lag.bytes < 0)
+    bool excused = need->unmeasured && c->lag.bytes < 0;
+    bool by_bytes = need->max_lag_bytes > 0 && !excused, by_ms = need->max_lag_ms > 0 && !excused;
+    if (by_bytes && c->lag.bytes < 0)
         return PQI_WHY_LAG_UNKNOWN;
-    if (need->max_lag_bytes > 0 && c->lag.bytes > need->max_lag_bytes)
+    if (by_bytes && c->lag.bytes > need->max_lag_bytes)
         return PQI_WHY_LAG_BYTES;
-    if (need->max_lag_ms > 0 && c->lag.ms < 0)
+    if (by_ms && c->lag.ms < 0)
         return PQI_WHY_LAG_UNKNOWN;
-    if (need->max_lag_ms > 0 && c->lag.ms > need->max_lag_ms)
+    if (by_ms && c->lag.ms > need->max_lag_ms)
         return PQI_WHY_LAG_MS;
     return PQI_WHY_OK;
 }
@@ -66,6 +68,14 @@ enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *nee
     return replicas_only ? PQI_WHY_NOT_ASKED : PQI_WHY_OK;
 }
 
+static int eligible(const struct pqi_candidate *nodes, int n, const struct pqi_need *need)
+{
+    int found = 0;
+    for (int i = 0; i < n; i++)
+        found += nodes[i].is_replica && pqi_judge(&nodes[i], need) == PQI_WHY_OK;
+    return found;
+}
+
 static bool deals(const struct pqi_candidate *c, const struct pqi_need *need, bool full_too)
 {
     bool full = c->full_ms >= FULL_MS;
@@ -96,6 +106,39 @@ static int deal_replica(const struct pqi_candidate *nodes, int n, const struct p
     return i >= 0 ? i : deal(nodes, n, need, turn, true);
 }
 
+/* The limits times `times`; 0: none. */
+static struct pqi_need with_limits(const struct pqi_need *need, int64_t times)
+{
+    struct pqi_need wide = *need;
+    if (__builtin_mul_overflow(need->max_lag_ms, times, &wide.max_lag_ms))
+        wide.max_lag_ms = INT64_MAX;
+    if (__builtin_mul_overflow(need->max_lag_bytes, times, &wide.max_lag_bytes))
+        wide.max_lag_bytes = INT64_MAX;
+    return wide;
+}
+
+/* Of the first tier or, for who allows it and where too few are in that, of both. */
+static int deal_tiers(const struct pqi_candidate *nodes, int n, const struct pqi_need *need,
+                      uint64_t turn)
+{
+    const struct pqi_need wide = with_limits(need, PQI_SECOND_TIER);
+    bool few = need->level == PQR_LEVEL_ANY && eligible(nodes, n, need) < need->min_replicas;
+    return deal_replica(nodes, n, few ? &wide : need, turn);
+}
+
+bool pqi_falls_back(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, int i)
+{
+    struct pqi_need plain = *need;
+    plain.level = PQR_LEVEL_ANY;
+    return i >= 0 && nodes[i].is_primary && need->level != PQR_LEVEL_PRIMARY && n > 1 &&
+           need->preference == PQI_PREFER_REPLICA_PREFERRED && eligible(nodes, n, &plain) == 0;
+}
+
+bool pqi_share_allows(int now, int limit, int percent)
+{
+    return percent >= 100 || (int64_t)now * 100 < (int64_t)limit * percent;
+}
+
 static int find_primary(const struct pqi_candidate *nodes, int n, const struct pqi_need *need)
 {
     for (int i = 0; i < n; i++)
@@ -112,8 +155,11 @@ int pqi_pick(const struct pqi_candidate *nodes, int n, const struct pqi_need *ne
     if (need->level == PQR_LEVEL_SESSION && need->stay >= 0 && need->stay < n &&
         nodes[need->stay].is_replica && pqi_judge(&nodes[need->stay], need) == PQI_WHY_OK)
         return need->stay;
-    int replica = deal_replica(nodes, n, need, turn);
-    return replica >= 0 ? replica : primary;
+    int replica = deal_tiers(nodes, n, need, turn);
+    if (replica >= 0 || !need->primary_full || !pqi_falls_back(nodes, n, need, primary))
+        return replica >= 0 ? replica : primary;
+    const struct pqi_need stale = with_limits(need, 0);
+    return need->level == PQR_LEVEL_ANY ? deal_replica(nodes, n, &stale, turn) : -1;
 }
 
 const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,

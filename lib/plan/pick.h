@@ -35,7 +35,13 @@ struct pqi_need {
     bool read; /* the session has read: a server but `stay` must have replayed `elsewhere` */
     bool elsewhere_known;
     struct pqi_seen elsewhere;
+    int min_replicas; /* with fewer than these within the limits, reads of level any take others, too */
+    bool unmeasured;   /* this process has seen no primary yet: an unknown lag is no fault */
+    bool primary_full; /* reads that fall back to the primary have their share of it */
 };
+
+/* Beyond the limits, but not more than so many times: the second tier. */
+#define PQI_SECOND_TIER 10
 
 enum pqi_why {
     PQI_WHY_OK,
@@ -59,8 +65,20 @@ enum pqi_why pqi_judge(const struct pqi_candidate *c, const struct pqi_need *nee
  * it. Replicas are dealt by `turn`: the caller counts it up once a deal, so that over k eligible
  * replicas each gets every k-th. One whose connections are all held,
  * so that a call would wait there for who knows how long, is passed over, unless all are so. Being
- * busy does not count: where connections come back all the time, each still gets its share. */
+ * busy does not count: where connections come back all the time, each still gets its share.
+ *
+ * Reads of level any promise nothing about their age. Where fewer than min_replicas are within the
+ * limits they take those of the second tier, too; and where the primary has its share of them, any
+ * replica that lives. Others wait then. */
 int pqi_pick(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, uint64_t turn);
+
+/* Does a read that goes to node `i` only go there for want of replicas, so that it counts in the
+ * share of such reads? Not one that asks for the primary, nor one for whose session the replicas,
+ * well as they are, have not replayed enough. */
+bool pqi_falls_back(const struct pqi_candidate *nodes, int n, const struct pqi_need *need, int i);
+
+/* May one more read fall back, with `now` of them under way, of `limit` connections? */
+bool pqi_share_allows(int now, int limit, int percent);
 
 /* One sentence part: "lags 4210 ms, more than 1000 ms". Static or in `buf`. */
 const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,

@@ -75,6 +75,13 @@ void pqi_call_none_happened(struct pqi_call *c)
 
 /* ---- Ends ----------------------------------------------------------------------------------- */
 
+void pqi_call_share_back(struct pqi_call *c)
+{
+    if (c->falls_back)
+        pqi_shard_share_back(c->shard);
+    c->falls_back = false;
+}
+
 static void stop_hoping(struct pqi_call *c)
 {
     if (c->hoping)
@@ -104,6 +111,8 @@ void pqi_call_done(struct pqi_call *c)
         pqi_call_doubt_ends(c);
     else if (c->once)
         pqi_once_ends(c);
+    if (!(c->keep && c->err.code == PQR_OK)) /* else with the connection */
+        pqi_call_share_back(c);
     c->state = PQI_CALL_DONE;
 }
 
@@ -218,6 +227,7 @@ void pqi_call_drop_conn(struct pqi_call *c)
 
 static enum pqi_placing ask_for_place(struct pqi_call *c)
 {
+    pqi_call_share_back(c);
     struct pqi_errand e = {.write = c->write,
                            .stamping = c->session->stamping,
                            .tried = c->tried,
@@ -228,6 +238,7 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.read_ns = c->session->read_ns;
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
+        e.falls_back = c->looks ? NULL : &c->falls_back;
         if (c->level == PQR_LEVEL_SESSION && !pqi_session_sure(c->session, c->shard))
             e.need.level = PQR_LEVEL_PRIMARY;
     }
@@ -253,8 +264,10 @@ static bool find_shard(struct pqi_call *c)
     if (c->doubt)
         return true; /* where it ran */
     struct pqi_shard *s = pqi_session_shard(c->session, &c->map_version, &c->err);
-    if (s != c->shard)
+    if (s != c->shard) {
         stop_hoping(c);
+        pqi_call_share_back(c);
+    }
     c->shard = s;
     return s && pqi_monitor_use(c->db->monitor, s, &c->err) == PQR_OK;
 }
@@ -296,6 +309,7 @@ static void place(struct pqi_call *c)
     enum pqi_placing placing = ask_for_place(c);
     if (placing == PQI_PLACE_WAIT && !c->hoping) {
         /* News may have come between the question and the hope: so ask once more. */
+        c->hope.for_share = !c->write;
         pqi_shard_hope(c->shard, &c->hope);
         c->hoping = true;
         forget_tries(c);
@@ -512,6 +526,7 @@ void pqi_call_end(struct pqi_call *c)
     c->conn = NULL;
     pqi_answer_clear(&c->kept);
     pqi_once_free(c->once);
+    pqi_call_share_back(c);
     if (c->rider.job.answers)
         pqi_job_reset(&c->rider.job);
     if (c->rider.job.answers != c->few)

@@ -81,6 +81,7 @@ struct pqi_call {
     int64_t clean_ns; /* CLEAN: when it looks for another connection */
     struct pqi_hope hope;
     bool hoping;
+    bool falls_back;     /* it has a place in the primary's share of reads */
     bool off_lanes;      /* it was stuck on one */
     uint64_t generation; /* of its node, when it was placed */
     int64_t sent_ns;     /* on a connection of its own */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define OFFERS 4
+
 static const char *const state_names[] = {"unknown", "up", "suspect", "down"};
 static const char *const role_names[] = {"of unknown role", "a primary", "a replica"};
 
@@ -57,10 +59,39 @@ void pqi_shard_hope(struct pqi_shard *s, struct pqi_hope *h)
     pthread_mutex_unlock(&s->lock);
 }
 
+static bool share_is_free(const struct pqi_shard *s)
+{
+    const struct pqi_options *o = s->db->options;
+    return pqi_share_allows(s->fallbacks, (int)o->connection_limit, (int)o->fallback_percent);
+}
+
+/* A few of those that may wait for it: not each of them can use it. */
+static void offer_share(struct pqi_shard *s)
+{
+    int left = share_is_free(s) ? OFFERS : 0;
+    for (struct pqi_link *l = s->waiting.next; l != &s->waiting && left > 0; l = l->next) {
+        struct pqi_hope *h = pqi_container(l, struct pqi_hope, link);
+        left -= h->for_share;
+        if (h->for_share)
+            pqi_waiter_wake(h->waiter);
+    }
+}
+
+/* Who leaves may have been offered what is left to the others. */
 void pqi_shard_unhope(struct pqi_shard *s, struct pqi_hope *h)
 {
     pthread_mutex_lock(&s->lock);
     pqi_list_remove(&h->link);
+    if (h->for_share)
+        offer_share(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void pqi_shard_share_back(struct pqi_shard *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->fallbacks--;
+    offer_share(s);
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -358,18 +389,31 @@ void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_
                               .stay = -1,
                               .preference = o->read_preference,
                               .max_lag_ms = o->max_replica_lag_ms,
-                              .max_lag_bytes = o->max_replica_lag_bytes};
+                              .max_lag_bytes = o->max_replica_lag_bytes,
+                              .min_replicas = (int)o->min_replicas,
+                              .unmeasured = s->primary < 0};
+}
+
+/* What marks the shard's servers; 0 until that is clear. */
+static uint64_t system_of(const struct pqi_shard *s)
+{
+    struct pqi_report reports[PQI_NODES_MAX];
+    if (s->system_id != 0)
+        return s->system_id;
+    for (int i = 0; i < s->n; i++)
+        reports[i] = s->nodes[i].known.report;
+    return pqi_follow_system(reports, s->n);
 }
 
 void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const bool *tried)
 {
+    uint64_t system = system_of(s);
     for (int i = 0; i < s->n; i++) {
         const struct pqi_known *k = &s->nodes[i].known;
         out[i] = (struct pqi_candidate){
             .state = k->report.state,
             .is_primary = is_primary(s, i),
-            .is_replica = k->report.role == PQR_ROLE_REPLICA &&
-                          (s->system_id == 0 || k->report.system_id == s->system_id),
+            .is_replica = k->report.role == PQR_ROLE_REPLICA && k->report.system_id == system,
             .stamp_ok = k->sightings > 0 &&
                         pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
             .tried = tried && tried[i],
@@ -446,6 +490,12 @@ static int nobody(struct pqi_shard *s, const struct pqi_errand *e, pqr_error *er
     else if (e->need.preference == PQI_PREFER_REPLICA)
         pqi_err(err, PQR_E_NO_REPLICA, "%s: no replica may serve this read: %s",
                 pqi_shard_called(s), pqi_buf_str(&b));
+    else if (e->falls_back && s->follow.verdict == PQI_PRIMARY_IS && !share_is_free(s))
+        pqi_err(
+            err, PQR_E_FALLBACK,
+            "%s: no replica may serve this read, and %d that fell back to the primary already have "
+            "their share of its connections (DB_FALLBACK_PERCENT): %s",
+            pqi_shard_called(s), s->fallbacks, pqi_buf_str(&b));
     else
         pqi_err(err, all_down ? PQR_E_CONNECT : PQR_E_NO_PRIMARY,
                 "%s: no server may serve this read: %s", pqi_shard_called(s), pqi_buf_str(&b));
@@ -518,7 +568,12 @@ static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
     if (!stays)
         turn = atomic_fetch_add_explicit(e->deal_session ? &s->session_turn : &s->call_turn, 1,
                                          memory_order_relaxed);
+    need.primary_full = e->falls_back && !share_is_free(s);
     int i = pqi_pick(c, s->n, &need, turn);
+    if (e->falls_back && pqi_falls_back(c, s->n, &need, i)) {
+        *e->falls_back = true;
+        s->fallbacks++;
+    }
     if (i >= 0 && c[i].is_primary && s->n > 1 && need.level != PQR_LEVEL_PRIMARY)
         pqi_count(s->db, fallback_reads);
     return i >= 0 ? &s->nodes[i] : NULL;

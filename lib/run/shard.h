@@ -13,6 +13,9 @@ struct pqi_errand {
     bool deal_session;    /* reads: dealt by session, else call by call */
     int64_t read_ns;      /* when the session last read on need.stay; 0: it has not */
     uint64_t stay_generation;
+    bool *
+        falls_back; /* set where it has a place in the share of reads that fall back to the primary,
+                          to be given back (pqi_shard_share_back); NULL: it only looks */
     const bool *tried; /* nodes where this call already failed; NULL: none */
 };
 
@@ -30,9 +33,12 @@ enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e
 struct pqi_hope {
     struct pqi_link link;
     struct pqi_waiter *waiter;
+    bool for_share; /* a read: it may wait for a place in the primary's share */
 };
 void pqi_shard_hope(struct pqi_shard *s, struct pqi_hope *h);
 void pqi_shard_unhope(struct pqi_shard *s, struct pqi_hope *h);
+/* A read that fell back to the primary is over: those that wait for its place are woken. */
+void pqi_shard_share_back(struct pqi_shard *s);
 void pqi_shard_wake_all(struct pqi_shard *s);
 /* When placing may succeed without news: the moment its first look ends. PQI_FOREVER: it has. */
 int64_t pqi_shard_next_look(struct pqi_shard *s);

@@ -78,6 +78,7 @@ struct pqi_shard {
     uint64_t segment_bytes;
     struct pqi_history history;
     struct pqi_horizon horizon;
+    int fallbacks;           /* reads under way at the primary for want of a replica */
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
 
     _Atomic uint64_t session_turn, call_turn;

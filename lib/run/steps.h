@@ -37,6 +37,9 @@ void pqi_call_rerun(struct pqi_call *c, enum pqi_again how);
 /* Its connection is dead, or may not be used again. */
 void pqi_call_drop_conn(struct pqi_call *c);
 
+/* Gives its place in the primary's share of reads back, if it has one. */
+void pqi_call_share_back(struct pqi_call *c);
+
 /* Which node serves it? false: none. Fills `node`, or `err`. */
 bool pqi_call_find_place(struct pqi_call *c);
 

@@ -58,6 +58,8 @@ static void free_tx(struct pqr_tx *tx)
     if (tx->session->unsure_ns == PQI_FOREVER && !tx->read_only && !tx->doubt)
         pqi_session_wrote_on(tx->session, tx->node); /* it is over, whatever it showed */
     struct pqr *db = tx->session->db;
+    if (tx->falls_back)
+        pqi_shard_share_back(tx->node->shard);
     pthread_mutex_lock(&db->gate_lock);
     pqi_list_remove(&tx->of_db);
     pthread_mutex_unlock(&db->gate_lock);
@@ -169,10 +171,12 @@ int pqi_tx_begin_end(struct pqi_op *op, struct pqr_tx **out, pqr_error *err)
                               .node = c->node,
                               .conn = c->conn,
                               .read_only = o->read_only,
+                              .falls_back = c->falls_back,
                               .level = o->level,
                               .isolation = o->isolation,
                               .deadline_ms = o->deadline_ms > 0 ? o->deadline_ms : s->deadline_ms,
                               .until_ns = PQI_FOREVER};
+        c->falls_back = false; /* the transaction has it now */
         pqi_list_append(&s->txs, &tx->of_session);
         if (c->write)
             pqi_session_goes_on(s); /* what it sees and does is on the primary */

@@ -11,6 +11,7 @@ struct pqr_tx {
     struct pqi_node *node;
     struct pqi_conn *conn; /* NULL: lost, or taken by pqr_close; guarded by db->gate_lock */
     bool read_only;
+    bool falls_back; /* it has a place in the primary's share of reads */
     int32_t level;
     int32_t isolation;
     int64_t deadline_ms;   /* of each statement */

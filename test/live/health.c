@@ -67,7 +67,8 @@ static void read_once(struct load *l, pqr_session *s)
     atomic_fetch_add(&l->reads, 1);
     if (code != PQR_OK) {
         atomic_fetch_add(&l->failed, 1);
-        print_error("%s: %s\n", pqr_code_name(code), live_error.message);
+        print_error("%s: %s: %s (%d ms after the begin)\n", live_error.node, pqr_code_name(code),
+                    live_error.message, (int)(live_now_ms() - l->begun_ms));
     }
 }
 
@@ -142,7 +143,7 @@ static int64_t window_now(const struct load *l)
 static int deadline_ms(void)
 {
     const char *text = getenv("HEALTH_DEADLINE_MS");
-    return text ? atoi(text) : live_slow_build() ? 5000 : 1500;
+    return text ? atoi(text) : live_slow_build() ? 8000 : 3000;
 }
 
 /* One of two replicas is frozen under load. What is stuck there goes elsewhere in time, and soon nothing goes
@@ -239,6 +240,148 @@ static void a_frozen_primary_is_seen_by_the_writes_that_wait_for_it(void **state
     pqr_close(db, 0);
 }
 
+/* ---- Replicas that are lost, or late ---------------------------------------------------------- */
+
+static const char *read_at(pqr *db, int level)
+{
+    static char source[64];
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res = NULL;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .level = level), &res, &live_error));
+    snprintf(source, sizeof source, "%s", pqr_source(res));
+    pqr_result_free(res);
+    pqr_session_close(s);
+    return source;
+}
+
+static void is_refused(pqr *db, int level)
+{
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_FALLBACK,
+          pqr_read(s, PQR_QUERY(.sql = "select 1", .level = level), NULL, &live_error));
+    says("DB_FALLBACK_PERCENT");
+    assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
+    pqr_session_close(s);
+}
+
+static pqr_tx *hold_a_read(pqr_session *s)
+{
+    pqr_tx *tx;
+    OK(pqr_begin(s, PQR_TX(.read_only = 1), &tx, &live_error));
+    return tx;
+}
+
+static void *read_once_more(void *arg)
+{
+    return strcmp(read_at(arg, PQR_LEVEL_SESSION), P) == 0 ? arg : NULL;
+}
+
+/* Two of four connections: a third read waits until one of them is back. Writes always get theirs. */
+static void share_of_two(void)
+{
+    pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=4", "DB_POOL_TIMEOUT=10", QUICK);
+    pqr_session *s = live_session(db, "acme");
+    pqr_tx *tx[2] = {hold_a_read(s), hold_a_read(s)};
+    pthread_t third;
+    pthread_create(&third, NULL, read_once_more, db);
+    live_sleep_ms(300);
+    assert_int_equal(health_of(db, P).conns_used, 3); /* the monitor's and two */
+    run_write(db, "acme", "select 1");
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .level = PQR_LEVEL_PRIMARY), NULL, &live_error));
+    pqr_rollback(tx[0]);
+    void *served;
+    pthread_join(third, &served);
+    assert_non_null(served);
+    pqr_rollback(tx[1]);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void with_the_replicas_lost_reads_take_no_more_than_their_share_of_the_primary(void **state)
+{
+    (void)state;
+    fleet("kill " R1);
+    fleet("kill " R2);
+    pqr *none = READY_ROUTER("DB_FALLBACK_PERCENT=0", "DB_POOL_TIMEOUT=200ms", QUICK);
+    pqr *all = READY_ROUTER("DB_FALLBACK_PERCENT=100", QUICK);
+    is_refused(none, PQR_LEVEL_SESSION);
+    is_refused(none, PQR_LEVEL_ANY);
+    assert_string_equal(read_at(none, PQR_LEVEL_PRIMARY), P); /* that is no fallback */
+    run_write(none, "acme", "select 1");
+    assert_string_equal(read_at(all, PQR_LEVEL_SESSION), P);
+    assert_string_equal(read_at(all, PQR_LEVEL_ANY), P);
+    share_of_two();
+    fleet("start " R1);
+    fleet("start " R2);
+    EVENTUALLY(20000, serves_reads(none, R1) && serves_reads(none, R2));
+    assert_string_not_equal(read_at(none, PQR_LEVEL_SESSION), P);
+    pqr_close(none, 0);
+    pqr_close(all, 0);
+}
+
+/* At most once in a while: the limits are in bytes, so that no time passes them. */
+static void reads_of_level_any_take_replicas_a_little_late_rather_than_the_primary(void **state)
+{
+    (void)state;
+#define LIMIT "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=20000"
+    pqr *strict = READY_ROUTER("DB_MIN_REPLICAS=0", LIMIT, QUICK);
+    pqr *easy = READY_ROUTER("DB_MIN_REPLICAS=1", LIMIT, QUICK);
+    pqr *stale = READY_ROUTER("DB_MIN_REPLICAS=1", "DB_FALLBACK_PERCENT=0", "DB_POOL_TIMEOUT=200ms",
+                              LIMIT, QUICK);
+    fleet("pause-replay " R1);
+    fleet("pause-replay " R2);
+    ask(P, "insert into load(body) select repeat('x', 100) from generate_series(1, 300)");
+    EVENTUALLY(5000, !serves_reads(strict, R1) && !serves_reads(strict, R2));
+    EVENTUALLY(5000, !serves_reads(easy, R1) && !serves_reads(easy, R2));
+    assert_in_range(health_of(easy, R1).lag_bytes, 20001, 200000);
+    assert_string_equal(read_at(strict, PQR_LEVEL_ANY), P);
+    assert_string_not_equal(read_at(easy, PQR_LEVEL_ANY), P);
+    assert_string_equal(read_at(easy, PQR_LEVEL_SESSION), P);
+    /* Ten times beyond the limit it is the primary's turn, unless that has its share. */
+    ask(P, "insert into load(body) select repeat('x', 100) from generate_series(1, 3000)");
+    EVENTUALLY(5000,
+               health_of(easy, R1).lag_bytes > 200000 && health_of(easy, R2).lag_bytes > 200000);
+    EVENTUALLY(5000, !serves_reads(stale, R1) && !serves_reads(stale, R2));
+    assert_string_equal(read_at(easy, PQR_LEVEL_ANY), P);
+    assert_string_not_equal(read_at(stale, PQR_LEVEL_ANY), P);
+    is_refused(stale, PQR_LEVEL_SESSION);
+    fleet("resume-replay " R1);
+    fleet("resume-replay " R2);
+    EVENTUALLY(10000, serves_reads(easy, R1) && serves_reads(easy, R2));
+    pqr_close(strict, 0);
+    pqr_close(easy, 0);
+    pqr_close(stale, 0);
+}
+
+static void a_process_that_starts_without_the_primary_reads_from_the_replicas(void **state)
+{
+    (void)state;
+    fleet("kill " P);
+    pqr *db = ROUTER(QUICK, "DB_POOL_TIMEOUT=300ms");
+    FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 1000, &live_error));
+    says("shard0/primary (");
+    for (int i = 0; i < 4; i++) {
+        assert_string_not_equal(read_at(db, PQR_LEVEL_ANY), P);
+        assert_string_not_equal(read_at(db, PQR_LEVEL_SESSION), P);
+    }
+    pqr_session *s = live_session(db, "acme");
+    FAILS(PQR_E_NO_PRIMARY, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    assert_int_equal(health_of(db, P).condition, PQR_NODE_REFUSED);
+    fleet("start " P);
+    OK(pqr_ready(db, 10000, &live_error));
+    OK(pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    EVENTUALLY(10000, health_of(db, R1).lag_ms >= 0 && serves_reads(db, R1));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static int prepare(void **state)
+{
+    (void)state;
+    ask(P, "create table load(body text)");
+    return 0;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -246,6 +389,9 @@ int main(void)
         cmocka_unit_test(reads_on_connections_of_their_own_leave_it_too),
         cmocka_unit_test(a_long_statement_stays_where_it_runs),
         cmocka_unit_test(a_frozen_primary_is_seen_by_the_writes_that_wait_for_it),
+        cmocka_unit_test(with_the_replicas_lost_reads_take_no_more_than_their_share_of_the_primary),
+        cmocka_unit_test(reads_of_level_any_take_replicas_a_little_late_rather_than_the_primary),
+        cmocka_unit_test(a_process_that_starts_without_the_primary_reads_from_the_replicas),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -48,6 +48,7 @@ static const struct {
     CODE(CANCELLED, SAFE),
     CODE(ROWS_LOST, NEVER),
     CODE(DONE_BEFORE, NEVER),
+    CODE(FALLBACK, SAFE),
 #undef CODE
 };
 

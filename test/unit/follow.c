@@ -314,6 +314,18 @@ static void strangers_are_doubt_while_most_standbys_follow_the_older_one(void **
     }
 }
 
+static void the_system_is_clear_while_all_tell_the_same(void **state)
+{
+    (void)state;
+    struct shard s = two_claimants_and_standbys(1, 1, 1);
+    assert_int_equal(pqi_follow_system(s.node, 5), 7);
+    s.node[2].system_id = 0; /* has not told yet */
+    assert_int_equal(pqi_follow_system(s.node, 5), 7);
+    s.node[4].system_id = 8;
+    assert_int_equal(pqi_follow_system(s.node, 5), 0);
+    assert_int_equal(pqi_follow_system(s.node, 0), 0);
+}
+
 /* ---- The rule -------------------------------------------------------------------------------- */
 
 static bool one_server(const struct shard *s, int a, int b)
@@ -574,6 +586,7 @@ int main(void)
         cmocka_unit_test(a_standby_counts_once_and_only_if_it_is_of_the_shard),
         cmocka_unit_test(standbys_decide_nothing_between_two_of_one_line),
         cmocka_unit_test(strangers_are_doubt_while_most_standbys_follow_the_older_one),
+        cmocka_unit_test(the_system_is_clear_while_all_tell_the_same),
         cmocka_unit_test(every_shard_of_up_to_two_nodes_is_judged_by_the_rule),
         cmocka_unit_test(every_shard_of_three_nodes_is_judged_by_the_rule),
         cmocka_unit_test(a_primary_that_was_found_is_found_again),

@@ -55,6 +55,8 @@ static void one_url_is_enough(void **state)
     X(max_lifetime_ms, 3600000, "DB_MAX_LIFETIME=2h", 7200000) \
     X(retry_max, 3, "DB_RETRY_MAX=0", 0) \
     X(retry_budget_percent, 10, "DB_RETRY_BUDGET_PERCENT=100", 100) \
+    X(min_replicas, 1, "DB_MIN_REPLICAS=0", 0) \
+    X(fallback_percent, 50, "DB_FALLBACK_PERCENT=7", 7) \
     X(health_interval_ms, 1000, "DB_HEALTH_INTERVAL=5m", 300000) \
     X(max_connections, 0, "DB_MAX_CONNECTIONS=300", 300) \
     X(read_preference, PQI_PREFER_REPLICA_PREFERRED, "DB_READ_PREFERENCE=Primary", \

@@ -310,8 +310,8 @@ static void every_small_shard_is_dealt_by_the_rule(void **state)
 
 /* ---- Stories --------------------------------------------------------------------------------- */
 
-static const struct pqi_need any = {ANY,   {0, 0}, -1,    PQI_PREFER_REPLICA_PREFERRED, 0, 0,
-                                    false, false,  {0, 0}};
+static const struct pqi_need any = {
+    ANY, {0, 0}, -1, PQI_PREFER_REPLICA_PREFERRED, 0, 0, false, false, {0, 0}, 0, false, false};
 
 static void five_replicas_are_dealt_in_order_past_one_that_is_down(void **state)
 {
@@ -357,8 +357,9 @@ static void a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next
 {
     (void)state;
     struct pqi_candidate node[] = {kinds[0], kinds[0], kinds[13]};
-    struct pqi_need need = {SESSION, {2, 50}, 1,     PQI_PREFER_REPLICA_PREFERRED, 100, 100,
-                            false,   false,   {0, 0}};
+    struct pqi_need need = {SESSION, {2, 50}, 1,     PQI_PREFER_REPLICA_PREFERRED,
+                            100,     100,     false, false,
+                            {0, 0},  0,       false, false};
     for (uint64_t turn = 0; turn < 10; turn++)
         assert_int_equal(pqi_pick(node, 3, &need, turn), 1);
     need.seen.lsn = 51;
@@ -391,6 +392,131 @@ static void a_shard_without_nodes_serves_nobody(void **state)
 {
     (void)state;
     assert_int_equal(pqi_pick(NULL, 0, &any, 3), -1);
+}
+
+/* ---- Two tiers, and the primary's share ------------------------------------------------------- */
+
+static struct pqi_candidate lagging(int64_t bytes, int64_t ms)
+{
+    struct pqi_candidate c = kinds[0];
+    c.lag = (struct pqi_lag){bytes, ms};
+    return c;
+}
+
+static struct pqi_need within_100(enum pqr_level level, int min_replicas)
+{
+    return (struct pqi_need){.level = level,
+                             .stay = -1,
+                             .preference = PQI_PREFER_REPLICA_PREFERRED,
+                             .max_lag_ms = 100,
+                             .max_lag_bytes = 100,
+                             .min_replicas = min_replicas};
+}
+
+/* Every level, minimum and lag of two replicas beside a primary. */
+static void the_second_tier_serves_reads_of_level_any_where_the_first_has_too_few(void **state)
+{
+    (void)state;
+    static const int64_t some[] = {0, 100, 101, 1000, 1001, -1};
+    for (int level = 0; level < 3; level++)
+        for (int min = 0; min <= 3; min++)
+            for (size_t a = 0; a < COUNT(some); a++)
+                for (size_t b = 0; b < COUNT(some); b++) {
+                    struct pqi_candidate node[] = {lagging(some[a], 0), lagging(0, some[b]),
+                                                   kinds[13]};
+                    struct pqi_need need = within_100((enum pqr_level)level, min);
+                    bool first[] = {some[a] >= 0 && some[a] <= 100, some[b] >= 0 && some[b] <= 100};
+                    bool second[] = {some[a] >= 0 && some[a] <= 1000,
+                                     some[b] >= 0 && some[b] <= 1000};
+                    bool few = level == ANY && first[0] + first[1] < min;
+                    const bool *serve = few ? second : first;
+                    int seen[3] = {0};
+                    for (uint64_t turn = 0; turn < 6; turn++)
+                        seen[pqi_pick(node, 3, &need, turn)]++;
+                    if (level == PQR_LEVEL_PRIMARY || (!serve[0] && !serve[1]))
+                        assert_int_equal(seen[2], 6);
+                    else if (serve[0] && serve[1])
+                        assert_true(seen[0] == 3 && seen[1] == 3);
+                    else
+                        assert_int_equal(seen[serve[1]], 6);
+                }
+}
+
+static void a_read_falls_back_only_for_want_of_every_replica(void **state)
+{
+    (void)state;
+    struct pqi_need need = within_100(SESSION, 0);
+    struct pqi_candidate node[] = {kinds[10], lagging(0, 101), kinds[13]};
+    assert_true(pqi_falls_back(node, 3, &need, 2));
+    assert_false(pqi_falls_back(node, 3, &need, 1));  /* that is a replica */
+    assert_false(pqi_falls_back(node, 3, &need, -1)); /* nobody */
+    need.level = PQR_LEVEL_PRIMARY;
+    assert_false(pqi_falls_back(node, 3, &need, 2));
+    need.level = SESSION;
+    need.preference = PQI_PREFER_PRIMARY_PREFERRED;
+    assert_false(pqi_falls_back(node, 3, &need, 2));
+    need.preference = PQI_PREFER_REPLICA_PREFERRED;
+    node[1].lag.ms = 100; /* well, and only behind what this session has seen */
+    need.seen = (struct pqi_seen){2, 51};
+    assert_int_equal(pqi_pick(node, 3, &need, 0), 2);
+    assert_false(pqi_falls_back(node, 3, &need, 2));
+    assert_false(pqi_falls_back(&node[2], 1, &need, 0)); /* there are no replicas to want */
+}
+
+static void where_the_primary_has_its_share_reads_of_level_any_take_what_is_old_and_others_wait(
+    void **state)
+{
+    (void)state;
+    struct pqi_candidate node[] = {kinds[10], lagging(-1, -1), kinds[13]};
+    for (int full = 0; full < 2; full++) {
+        struct pqi_need any_need = within_100(ANY, 1), session = within_100(SESSION, 1);
+        struct pqi_need primary = within_100(PQR_LEVEL_PRIMARY, 1);
+        any_need.primary_full = session.primary_full = primary.primary_full = full;
+        assert_int_equal(pqi_pick(node, 3, &any_need, 0), full ? 1 : 2);
+        assert_int_equal(pqi_pick(node, 3, &session, 0), full ? -1 : 2);
+        assert_int_equal(pqi_pick(node, 3, &primary, 0), 2);
+    }
+    node[1].lag = (struct pqi_lag){
+        0, 0}; /* a replica is well: behind what the session wrote, at most */
+    struct pqi_need session = within_100(SESSION, 1);
+    session.primary_full = true;
+    session.seen = (struct pqi_seen){2, 1000};
+    assert_int_equal(pqi_pick(node, 3, &session, 0), 2);
+}
+
+static void the_share_is_of_the_connections(void **state)
+{
+    (void)state;
+    for (int limit = 1; limit <= 50; limit++)
+        for (int percent = 0; percent <= 100; percent++) {
+            int allowed = 0;
+            while (allowed <= limit && pqi_share_allows(allowed, limit, percent))
+                allowed++;
+            if (percent == 100)
+                assert_true(pqi_share_allows(1000000, limit, 100));
+            else if (percent == 0)
+                assert_int_equal(allowed, 0);
+            else
+                assert_int_equal(allowed, (limit * percent + 99) / 100);
+        }
+}
+
+/* A process that starts while no primary answers. */
+static void before_any_primary_was_seen_an_unknown_lag_is_no_fault_and_a_known_one_is(void **state)
+{
+    (void)state;
+    struct pqi_need need = within_100(SESSION, 1);
+    struct pqi_candidate node = lagging(-1, -1);
+    assert_int_equal(pqi_judge(&node, &need), PQI_WHY_LAG_UNKNOWN);
+    need.unmeasured = true;
+    assert_int_equal(pqi_judge(&node, &need), PQI_WHY_OK);
+    need.seen = (struct pqi_seen){2, 51}; /* what the session has seen counts all the same */
+    assert_int_equal(pqi_judge(&node, &need), PQI_WHY_NOT_SEEN);
+    need.seen = (struct pqi_seen){0, 0};
+    node.lag = (struct pqi_lag){101, 0};
+    assert_int_equal(pqi_judge(&node, &need), PQI_WHY_LAG_BYTES);
+    node.lag = (struct pqi_lag){100, -1};
+    assert_int_equal(pqi_judge(&node, &need), PQI_WHY_LAG_UNKNOWN);
 }
 
 /* ---- Words ----------------------------------------------------------------------------------- */
@@ -457,6 +583,12 @@ int main(void)
         cmocka_unit_test(a_read_of_level_any_does_not_stay),
         cmocka_unit_test(a_read_of_level_any_asks_not_what_the_session_has_seen),
         cmocka_unit_test(a_shard_without_nodes_serves_nobody),
+        cmocka_unit_test(the_second_tier_serves_reads_of_level_any_where_the_first_has_too_few),
+        cmocka_unit_test(a_read_falls_back_only_for_want_of_every_replica),
+        cmocka_unit_test(
+            where_the_primary_has_its_share_reads_of_level_any_take_what_is_old_and_others_wait),
+        cmocka_unit_test(the_share_is_of_the_connections),
+        cmocka_unit_test(before_any_primary_was_seen_an_unknown_lag_is_no_fault_and_a_known_one_is),
         cmocka_unit_test(every_reason_has_its_words),
         cmocka_unit_test(the_words_are_cut_to_fit),
     };
