@@ -144,6 +144,8 @@ void json_health(struct json *j, const pqr_node_health *h)
     json_int(j, "connections_idle", h->conns_idle);
     json_int(j, "connections_waiting", h->conns_waiting);
     json_int(j, "connections_limit", h->conns_limit);
+    json_int(j, "connects", (int64_t)h->connects);
+    json_int(j, "connects_most_in_a_second", h->connects_most);
     json_known(j, "latency_us", h->latency_us);
     json_known(j, "seen_ms", h->seen_ms);
     json_int(j, "silent_ms", h->silent_ms);

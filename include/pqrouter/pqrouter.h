@@ -196,6 +196,9 @@ typedef struct pqr_node_health {
     uint64_t calls;        /* segments answered by this server since the router opened */
     char why[160];         /* why it serves no reads, or what its last failure was; "": fine */
     int64_t silent_ms;     /* for how long it has left calls unanswered; 0: it answers */
+    uint64_t connects;     /* connections begun since the router opened */
+    int32_t connects_most; /* of these, the most in one second */
+    int32_t reserved1;
 } pqr_node_health;
 
 typedef enum pqr_node_state {

@@ -43,6 +43,7 @@ struct pqi_options {
     int64_t statement_timeout_ms;
     int64_t idle_timeout_ms;
     int64_t max_lifetime_ms;
+    int64_t connect_rate;
     int64_t min_replicas, fallback_percent;
     int64_t health_interval_ms;
     int64_t retry_max;

@@ -20,7 +20,7 @@ void pqi_call_watch(struct pqi_call *c)
 /* What only reads, whole, may be sent again anywhere. */
 static bool may_leave(const struct pqi_call *c)
 {
-    return !c->write && !c->effects && !c->session->fixed_node && pqi_call_may_rerun(c);
+    return !c->write && !c->effects && !c->session->fixed_node && c->unit;
 }
 
 /* Lets go of what it has or waits for at its node. false: its outcome is on the way. */
@@ -33,14 +33,10 @@ static bool let_go(struct pqi_call *c)
         c->rode = false;
         return true;
     case PQI_CALL_QUEUE:
-        if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
-            if (c->ticket.conn)
-                pqi_conn_back(c->node, c->ticket.conn);
-            else
-                pqi_pool_release(&c->node->pool);
-        }
+        pqi_call_leave_queue(c);
         return true;
     default: /* an answer may be under way: nobody else's turn on it */
+        pqi_call_leave_queue(c);
         pqi_call_drop_conn(c);
         return true;
     }
@@ -55,7 +51,7 @@ static void leave(struct pqi_call *c)
     if (pqi_call_find_place(c) && c->node != here)
         there = c->node;
     c->node = here;
-    if (!there || !let_go(c)) {
+    if (!there || !pqi_call_may_rerun(c) || !let_go(c)) {
         c->tried[here->index] = tried;
         return;
     }

@@ -116,6 +116,8 @@ static void tell_pool(struct pqi_node *node, pqr_node_health *h)
     h->conns_used = p->slots - p->nidle;
     h->conns_waiting = p->nwaiting;
     h->conns_limit = p->limit;
+    h->connects = p->made.all;
+    h->connects_most = p->made.most;
     pthread_mutex_unlock(&p->lock);
     h->calls = atomic_load(&node->calls);
 }

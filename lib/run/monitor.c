@@ -92,6 +92,7 @@ static void init_probe(struct pqi_monitor *m, struct pqi_node *node)
     node->probe = p;
     pqi_pool_init(&node->pool, limit, m->db->options->pool_queue_limit, p->own_slot,
                   &m->db->monitor_flag);
+    pqi_pool_bound(&node->pool, m->db->options->connect_rate);
 }
 
 static bool add_watch(struct pqi_monitor *m, struct watch *w)
@@ -518,6 +519,16 @@ static void look_at_slow(struct pqi_node *node)
     }
 }
 
+static int64_t refill_pools(struct pqi_monitor *m, int64_t now)
+{
+    int64_t next = PQI_FOREVER;
+    for (int i = 0; i < m->nprobes; i++) {
+        int64_t due = pqi_pool_refill(&m->probes[i].node->pool, now);
+        next = due < next ? due : next;
+    }
+    return next;
+}
+
 static void sweep(struct pqi_monitor *m, int64_t now)
 {
     for (int i = 0; i < m->nprobes; i++) {
@@ -587,8 +598,9 @@ static void *run(void *arg)
             int64_t due = drive(m, &m->rounds[i], now);
             next = due < next ? due : next;
         }
-        int64_t due = pqi_opener_step(m->db->opener, now);
+        int64_t due = pqi_opener_step(m->db->opener, now), refill = refill_pools(m, now);
         next = due < next ? due : next;
+        next = refill < next ? refill : next;
         if (m->sweep_due_ns <= now) {
             sweep(m, now);
             pqi_partings_step(m->db->partings);

@@ -14,6 +14,11 @@ void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool moni
     pqi_fair_init(&p->fair);
 }
 
+void pqi_pool_bound(struct pqi_pool *p, int64_t per_s)
+{
+    p->rate.per_s = per_s;
+}
+
 void pqi_pool_free(struct pqi_pool *p)
 {
     pthread_mutex_destroy(&p->lock);
@@ -77,11 +82,27 @@ int64_t pqi_pool_full_ms(const struct pqi_pool *p)
     return since > 0 ? (pqi_now_ns() - since) / PQI_MS : 0;
 }
 
+/* May a new connection be begun now? Otherwise the monitor serves who waits for that. */
+static bool within_rate(struct pqi_pool *p, int64_t now_ns)
+{
+    int64_t next;
+    if (!pqi_rate_take(&p->rate, now_ns, &next)) {
+        if (atomic_exchange(&p->refill_ns, next) == 0)
+            pqi_flag_set(*p->monitor_flag);
+        return false;
+    }
+    pqi_meter_add(&p->made, now_ns);
+    return true;
+}
+
 /* An idle connection or a slot, if there is either. One that is slow comes last. */
-static enum pqi_taken take_now(struct pqi_pool *p, enum rank least, struct pqi_conn **conn)
+static enum pqi_taken take_now(struct pqi_pool *p, bool monitor, enum rank least,
+                               struct pqi_conn **conn)
 {
     *conn = take_idle(p, CLEANING);
-    if (!*conn && p->slots < p->limit) {
+    if (!*conn && p->slots < p->limit && (monitor || within_rate(p, pqi_now_ns()))) {
+        if (monitor)
+            pqi_meter_add(&p->made, pqi_now_ns());
         p->slots++;
         return PQI_TAKE_SLOT;
     }
@@ -148,7 +169,7 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
     if (p->closed)
         taken = PQI_TAKE_FULL;
     else if (!p->monitor_turn)
-        taken = take_now(p, SLOW, conn);
+        taken = take_now(p, false, SLOW, conn);
     if (taken == PQI_TAKE_WAIT)
         line_up(p, ticket);
     if (taken == PQI_TAKE_WAIT && p->nwaiting > p->queue_limit && !shed(p, ticket))
@@ -163,7 +184,7 @@ enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket
     pthread_mutex_lock(&p->lock);
     enum pqi_taken taken = PQI_TAKE_FULL;
     if (!p->closed && !p->monitor_turn)
-        taken = take_now(p, CLEANING, conn);
+        taken = take_now(p, false, CLEANING, conn);
     if (taken == PQI_TAKE_WAIT && p->nwaiting < p->queue_limit)
         line_up(p, ticket);
     else if (taken == PQI_TAKE_WAIT)
@@ -176,7 +197,7 @@ enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
     bool may = !p->closed && !p->monitor_turn && pqi_list_empty(&p->waiting);
-    enum pqi_taken taken = may ? take_now(p, CLEANING, conn) : PQI_TAKE_WAIT;
+    enum pqi_taken taken = may ? take_now(p, false, CLEANING, conn) : PQI_TAKE_WAIT;
     done(p, false);
     return taken;
 }
@@ -185,14 +206,15 @@ enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn)
 static void serve_waiting(struct pqi_pool *p)
 {
     struct pqi_conn *c;
-    while (!p->closed && !pqi_list_empty(&p->waiting) && take_now(p, SLOW, &c) != PQI_TAKE_WAIT)
+    while (!p->closed && !pqi_list_empty(&p->waiting) &&
+           take_now(p, false, SLOW, &c) != PQI_TAKE_WAIT)
         grant(p, c);
 }
 
 enum pqi_taken pqi_pool_take_for_monitor(struct pqi_pool *p, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
-    enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, SLOW, conn);
+    enum pqi_taken taken = p->closed ? PQI_TAKE_FULL : take_now(p, true, SLOW, conn);
     p->monitor_turn = false;
     p->monitor_waits = taken == PQI_TAKE_WAIT;
     serve_waiting(p);
@@ -246,9 +268,24 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns)
 void pqi_pool_release(struct pqi_pool *p)
 {
     pthread_mutex_lock(&p->lock);
-    if (p->closed || keep_for_monitor(p) || !grant(p, NULL))
-        p->slots--;
+    p->slots--;
+    if (!p->closed && !keep_for_monitor(p))
+        serve_waiting(p);
     done(p, true);
+}
+
+int64_t pqi_pool_refill(struct pqi_pool *p, int64_t now_ns)
+{
+    int64_t due = atomic_load(&p->refill_ns);
+    if (due == 0 || due > now_ns)
+        return due == 0 ? PQI_FOREVER : due;
+    pthread_mutex_lock(&p->lock);
+    atomic_store(&p->refill_ns, 0);
+    if (!p->monitor_turn)
+        serve_waiting(p);
+    due = atomic_load(&p->refill_ns);
+    done(p, false);
+    return due == 0 ? PQI_FOREVER : due;
 }
 
 struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns)

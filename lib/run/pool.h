@@ -5,6 +5,7 @@
 
 #include "../base/list.h"
 #include "../plan/fair.h"
+#include "../plan/rate.h"
 #include "../wire/pg.h"
 #include "../wire/world.h"
 
@@ -37,6 +38,9 @@ struct pqi_pool {
     bool monitor_waits;            /* only where the monitor has no connection of its own */
     bool monitor_turn;             /* what is free now is kept for it */
     const int *monitor_flag;       /* how to wake it */
+    struct pqi_rate rate;          /* of new connections */
+    struct pqi_meter made;         /* those that were begun */
+    _Atomic int64_t refill_ns;     /* who waits only for the rate may go on then; 0: nobody does */
     _Atomic uint64_t generation;   /* connections born before are not used again */
     _Atomic int64_t full_since_ns; /* all are in use, and none came back since; 0: not so */
     bool closed;
@@ -47,6 +51,13 @@ struct pqi_pool {
 void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool monitor_slot,
                    const int *monitor_flag);
 void pqi_pool_free(struct pqi_pool *p);
+
+/* Bounds the slots for new connections that are handed out in a second; 0: no bound. The monitor's own are
+ * counted, and not bounded: it has its own measure. */
+void pqi_pool_bound(struct pqi_pool *p, int64_t per_s);
+
+/* Serves those that waited for the rate. Returns when to call again; PQI_FOREVER: nobody waits for it. */
+int64_t pqi_pool_refill(struct pqi_pool *p, int64_t now_ns);
 
 enum pqi_taken { PQI_TAKE_CONN, PQI_TAKE_SLOT, PQI_TAKE_WAIT, PQI_TAKE_FULL };
 

@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define HUGE_BYTES (8 << 20) /* libpq's buffer has grown with such a result, and never shrinks */
 #define SHARE_MIN_NS (200 * PQI_MS)
 
 /* ---- What went wrong ------------------------------------------------------------------------ */
@@ -778,8 +779,8 @@ static void keep_books(struct pqi_conn *c, const struct pqi_mark *m, enum pqi_ev
         keep_unclosed(c, m->name);
 }
 
-static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_event event,
-                        PGresult *res)
+static void keep_answer(struct pqi_conn *c, struct pqi_job *job, const struct pqi_turn *t,
+                        enum pqi_event event, PGresult *res)
 {
     struct pqi_answer *a = &job->answers[t->mark.index];
     if (t->take == PQI_TAKE_SKIPPED) {
@@ -788,6 +789,7 @@ static void keep_answer(struct pqi_job *job, const struct pqi_turn *t, enum pqi_
         PQclear(res);
         return;
     }
+    c->tainted |= PQresultMemorySize(res) > HUGE_BYTES;
     PQclear(a->pg);
     a->pg = res;
     a->state = event == PQI_EVENT_RESULT ? PQI_ANSWER_OK : PQI_ANSWER_ERROR;
@@ -846,7 +848,7 @@ static void take(struct pqi_conn *c, enum pqi_event event, PGresult *res)
     if (not_cleaned(c, &t, event))
         note_unclean(c, res);
     if (t.take != PQI_TAKE_NOTHING)
-        keep_answer(job, &t, event, res);
+        keep_answer(c, job, &t, event, res);
     else
         PQclear(res);
     if (t.synced && job)

@@ -375,6 +375,97 @@ static void a_process_that_starts_without_the_primary_reads_from_the_replicas(vo
     pqr_close(db, 0);
 }
 
+/* ---- Restarts, and new connections ------------------------------------------------------------ */
+
+static void all_servers_restarted_one_after_another_cost_no_read(void **state)
+{
+    (void)state;
+    static const char *const nodes[] = {R1, P, R2};
+    struct load *l = calloc(1, sizeof *l);
+    l->db = READY_ROUTER("DB_CONNECT_RATE=20");
+    l->deadline_ms = 20000;
+    l->writes = true;
+    EVENTUALLY(5000, serves_reads(l->db, R1) && serves_reads(l->db, R2));
+    begin_load(l);
+    EVENTUALLY(20000, atomic_load(&l->reads) > 500);
+    for (int i = 0; i < 3; i++) {
+        fleet("restart %s", nodes[i]);
+        EVENTUALLY(20000, health_of(l->db, nodes[i]).state == PQR_NODE_UP);
+        EVENTUALLY(20000, serves_reads(l->db, R1) && serves_reads(l->db, R2));
+    }
+    end_load(l);
+    print_message("%d reads, %d failed; %d writes, the worst call %d ms\n", l->reads, l->failed,
+                  l->writes_done, l->worst_ms);
+    for (int i = 0; i < 3; i++) {
+        pqr_node_health h = health_of(l->db, nodes[i]);
+        print_message("%s: %d new connections, at most %d in a second\n", nodes[i], (int)h.connects,
+                      h.connects_most);
+        assert_in_range(h.connects, 2, 1000);
+        assert_in_range(h.connects_most, 1, 2 * 20 + 20); /* and the monitor's own tries */
+    }
+    assert_int_equal(l->failed, 0);
+    assert_int_equal(l->writes_unclear, 0);
+    pqr_close(l->db, 0);
+    free(l);
+}
+
+static void *write_once_more(void *arg)
+{
+    pqr_session *s = live_session(arg, "acme");
+    OK(pqr_write(s, PQR_QUERY(.sql = "select pg_sleep(0.2)", .deadline_ms = 60000), NULL,
+                 &live_error));
+    pqr_session_close(s);
+    return NULL;
+}
+
+/* Twelve at once want a connection each. */
+static int connects_in_a_second(const char *rate)
+{
+    pqr *db = READY_ROUTER(rate, "DB_POOL_TIMEOUT=60");
+    pthread_t t[12];
+    for (int i = 0; i < 12; i++)
+        pthread_create(&t[i], NULL, write_once_more, db);
+    for (int i = 0; i < 12; i++)
+        pthread_join(t[i], NULL);
+    int most = health_of(db, P).connects_most;
+    pqr_close(db, 0);
+    return most;
+}
+
+static void new_connections_are_bounded_by_the_second(void **state)
+{
+    (void)state;
+    assert_in_range(connects_in_a_second("DB_CONNECT_RATE=2"), 1, 2 * 2 + 1);
+    int most = connects_in_a_second("DB_CONNECT_RATE=0");
+    assert_in_range(most, 2 * 2 + 2, 13);
+}
+
+static int32_t backend_of_read(pqr_session *s, const char *sql)
+{
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = sql, .level = PQR_LEVEL_PRIMARY), &res, &live_error));
+    int32_t pid = pqr_int32(res, 0, 0);
+    pqr_result_free(res);
+    return pid;
+}
+
+/* libpq's buffer has grown, and does not shrink. */
+static void a_connection_that_carried_a_huge_result_is_not_used_again(void **state)
+{
+    (void)state;
+    static const char *const lanes[] = {"DB_LANES=0", "DB_LANES=1"};
+    for (int i = 0; i < 2; i++) {
+        pqr *db = READY_ROUTER(lanes[i]);
+        pqr_session *s = live_session(db, "acme");
+        int32_t first = backend_of_read(s, "select pg_backend_pid(), repeat('x', 1000000)");
+        assert_int_equal(backend_of_read(s, "select pg_backend_pid(), ''"), first);
+        first = backend_of_read(s, "select pg_backend_pid(), repeat('x', 9000000)");
+        assert_int_not_equal(backend_of_read(s, "select pg_backend_pid(), ''"), first);
+        pqr_session_close(s);
+        pqr_close(db, 0);
+    }
+}
+
 static int prepare(void **state)
 {
     (void)state;
@@ -392,6 +483,9 @@ int main(void)
         cmocka_unit_test(with_the_replicas_lost_reads_take_no_more_than_their_share_of_the_primary),
         cmocka_unit_test(reads_of_level_any_take_replicas_a_little_late_rather_than_the_primary),
         cmocka_unit_test(a_process_that_starts_without_the_primary_reads_from_the_replicas),
+        cmocka_unit_test(all_servers_restarted_one_after_another_cost_no_read),
+        cmocka_unit_test(new_connections_are_bounded_by_the_second),
+        cmocka_unit_test(a_connection_that_carried_a_huge_result_is_not_used_again),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);
 }

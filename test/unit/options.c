@@ -55,6 +55,7 @@ static void one_url_is_enough(void **state)
     X(max_lifetime_ms, 3600000, "DB_MAX_LIFETIME=2h", 7200000) \
     X(retry_max, 3, "DB_RETRY_MAX=0", 0) \
     X(retry_budget_percent, 10, "DB_RETRY_BUDGET_PERCENT=100", 100) \
+    X(connect_rate, 50, "DB_CONNECT_RATE=3", 3) \
     X(min_replicas, 1, "DB_MIN_REPLICAS=0", 0) \
     X(fallback_percent, 50, "DB_FALLBACK_PERCENT=7", 7) \
     X(health_interval_ms, 1000, "DB_HEALTH_INTERVAL=5m", 300000) \
@@ -332,7 +333,7 @@ static void planned_options_are_refused(void **state)
     static const char planned[] =
         "DATABASE_DIRECT_URL|DATABASE_SHARD_3_DIRECT_URL|DATABASE_REPLICA_1_WEIGHT|"
         "DATABASE_SHARD_0_REPLICA_2_WEIGHT|DATABASE_SHARD_STRATEGY|DB_CONNECTION_LIMIT_TOTAL|"
-        "DB_PGBOUNCER|DB_MIN_REPLICAS|DB_FALLBACK_PERCENT|"
+        "DB_PGBOUNCER|"
         "DB_FILL_LIMIT|DB_TOKEN_KEY|DB_TOKEN_KEY_FILE|"
         "DB_BREAKER_FAILURES|DB_BREAKER_COOLDOWN|DB_CACHE_TTL|"
         "DB_CACHE_TTL_JITTER|DB_CACHE_STALE|DB_CACHE_NEGATIVE_TTL|DB_CACHE_LOCK_TIMEOUT|"

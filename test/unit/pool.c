@@ -103,6 +103,61 @@ static void a_connection_that_comes_back_knows_since_when_it_is_idle(void **stat
     assert_int_equal(conn[0].idle_since_ns, 12345);
 }
 
+/* ---- New connections in a second ------------------------------------------------------------- */
+
+static void beyond_the_rate_who_would_connect_waits_until_there_is_one_again(void **state)
+{
+    (void)state;
+    open_pool(10, PLENTY, false);
+    pqi_pool_bound(&pool, 2);
+    take_all(2);
+    wait_for(2);
+    assert_true(monitor_was_called());
+    wait_for(3);
+    counts(2, 0, 2);
+    int64_t now = pqi_now_ns(), next = pqi_pool_refill(&pool, now);
+    assert_in_range(next, now, now + 500 * PQI_MS);
+    still_waits(2);
+    /* The pool takes by its own clock: so time is made to pass in the bucket. */
+    pool.rate.full_ns -= 500 * PQI_MS;
+    next = pqi_pool_refill(&pool, next);
+    has_got(2, NULL);
+    still_waits(3);
+    assert_true(next != PQI_FOREVER);
+    pool.rate.full_ns -= 500 * PQI_MS;
+    assert_true(pqi_pool_refill(&pool, next) == PQI_FOREVER);
+    has_got(3, NULL);
+    assert_true(pqi_pool_refill(&pool, INT64_MAX) == PQI_FOREVER);
+    counts(4, 0, 0);
+}
+
+static void beyond_the_rate_a_connection_that_comes_back_serves_and_a_slot_does_not(void **state)
+{
+    (void)state;
+    open_pool(10, PLENTY, false);
+    pqi_pool_bound(&pool, 2);
+    take_all(2);
+    wait_for(2);
+    wait_for(3);
+    assert_true(put(0));
+    has_got(2, &conn[0]);
+    pqi_pool_release(&pool); /* one is gone: a new one in its place would be too many */
+    still_waits(3);
+    counts(1, 0, 1);
+}
+
+static void the_monitor_is_counted_and_not_bounded(void **state)
+{
+    (void)state;
+    struct pqi_conn *c;
+    open_pool(10, PLENTY, false);
+    pqi_pool_bound(&pool, 1);
+    for (int i = 0; i < 5; i++)
+        assert_int_equal(pqi_pool_take_for_monitor(&pool, &c), PQI_TAKE_SLOT);
+    assert_int_equal(pool.made.all, 5);
+    assert_int_equal(take(0), PQI_TAKE_SLOT);
+}
+
 static void a_slot_that_is_released_can_be_taken_again(void **state)
 {
     (void)state;
@@ -608,6 +663,9 @@ int main(void)
         TEST(the_readiest_is_taken_first),
         TEST(instead_of_a_slow_one_any_other_will_do),
         TEST(a_connection_that_comes_back_knows_since_when_it_is_idle),
+        TEST(beyond_the_rate_who_would_connect_waits_until_there_is_one_again),
+        TEST(beyond_the_rate_a_connection_that_comes_back_serves_and_a_slot_does_not),
+        TEST(the_monitor_is_counted_and_not_bounded),
         TEST(a_slot_that_is_released_can_be_taken_again),
         TEST(it_is_full_from_when_the_last_one_came_back),
         TEST(who_has_another_place_to_wait_takes_what_is_there_and_queues_for_nothing),
