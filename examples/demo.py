@@ -197,6 +197,7 @@ class Story:
         self.page, self.fleet, self.urls = page, fleet, fleet.env()
         self.service = None         # from the second step on
         self.shard = {}             # tenant → its shard
+        self.promoted = {}          # shard → its primary, where that has changed
 
     def tell(self):
         self.stamp()
@@ -211,15 +212,18 @@ class Story:
         self.lose_a_replica()
         self.fall_back_to_the_primary()
         self.take_both_back()
+        self.follow_a_failover()
         self.end_under_load()
 
     # --- What steps are made of
 
     def primary(self, tenant):
-        return f"shard{self.shard[tenant]}/primary"
+        shard = self.shard[tenant]
+        return self.promoted.get(shard, f"shard{shard}/primary")
 
     def replicas(self, tenant):
-        return [f"shard{self.shard[tenant]}/replica{n}" for n in (1, 2)]
+        names = [f"shard{self.shard[tenant]}/{n}" for n in ("primary", "replica1", "replica2")]
+        return [n for n in names if n != self.primary(tenant)]
 
     def notes(self, tenant, node=None):
         """How many there are: not by way of the library, and on the primary unless told."""
@@ -423,6 +427,40 @@ class Story:
         self.page.event(self.fleet.cont(frozen))
         self.wait_for_return([dead, frozen])
         self.check_reads(self.one, [dead, frozen], "both replicas, with every note", all_notes=True)
+
+    def follow_a_failover(self):
+        old, (new, other) = self.primary(self.one), self.replicas(self.one)
+        self.page.step("The primary dies with a write in flight, and a replica is promoted",
+                       "Others promote, the service is told nothing: it asks the servers.")
+        seen, slug, answers = self.count(), uuid.uuid4().hex, []
+        self.page.event(self.fleet.stop(old))
+        caller = threading.Thread(target=lambda: answers.append(self.add(self.one, slug)))
+        caller.start()
+        time.sleep(0.5)                                     # its write is on the way by now
+        self.page.event(self.fleet.kill(old))
+        meanwhile = [self.count() for _ in range(5)]
+        self.page.check(min(meanwhile) >= seen, f"reads go on, and none is older: {seen} notes")
+        self.page.event(self.fleet.promote(new))
+        self.promoted[self.shard[self.one]], began = new, time.monotonic()
+        self.check_write(self.one, "the next write went to the new primary")
+        self.page.row("", f"{time.monotonic() - began:.2f} s after the promotion")
+        caller.join()
+        told = answers[0].status if answers else "nothing"
+        there = int(self.fleet.sql(new, f"select count(*) from notes.note where slug = '{slug}'"))
+        self.page.row("the write in flight", f"{told} {answers[0].body.get('error', '')}; "
+                                             f"{'it is' if there else 'it is not'} there")
+        self.page.check(told == 504 or (told == 201 and there) or (told == 503 and not there),
+                        "its caller was told the truth: done, not done, or that nobody knows")
+        self.page.check(self.count() >= seen + 1 + there,
+                        "the same user reads on: nothing older, and the new note")
+        for node in (old, other):
+            self.page.event(self.fleet.rejoin(node))
+        self.wait_for_return([old, other])
+        self.check_reads(self.one, [old, other], "both others serve as its replicas",
+                         all_notes=True)
+
+    def count(self):
+        return self.service.do("GET", "/notes/count", None, self.one).body["count"]
 
     def end_under_load(self):
         self.page.step("It is told to end, in the midst of work",
