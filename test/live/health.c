@@ -375,6 +375,39 @@ static void a_process_that_starts_without_the_primary_reads_from_the_replicas(vo
     pqr_close(db, 0);
 }
 
+/* ---- What is told apart ----------------------------------------------------------------------- */
+
+static void what_is_wrong_with_a_server_is_told_apart(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK);
+    EVENTUALLY(5000, health_of(db, R1).condition == PQR_NODE_FINE);
+    fleet("sql " P " \"alter system set default_transaction_read_only = on\"");
+    fleet("sql " P " 'select pg_reload_conf()'");
+    EVENTUALLY(5000, health_of(db, P).condition == PQR_NODE_READ_ONLY);
+    assert_non_null(strstr(health_of(db, P).why, "default_transaction_read_only"));
+    fleet("sql " P " 'alter system reset default_transaction_read_only'");
+    fleet("sql " P " 'select pg_reload_conf()'");
+    EVENTUALLY(5000, health_of(db, P).condition == PQR_NODE_FINE);
+    fleet("kill " R1);
+    EVENTUALLY(5000, health_of(db, R1).condition == PQR_NODE_REFUSED);
+    assert_int_equal(health_of(db, R1).state, PQR_NODE_DOWN);
+    fleet("start " R1);
+    EVENTUALLY(10000, health_of(db, R1).condition == PQR_NODE_FINE && serves_reads(db, R1));
+    run_write(db, "acme", "select 1"); /* it has a connection now */
+    fleet("sql " P " 'alter role app connection limit 0'");
+    pqr *late = ROUTER(QUICK);
+    EVENTUALLY(5000, pqr_ready(late, 100, &live_error) != PQR_OK &&
+                         health_of(late, P).condition == PQR_NODE_FULL);
+    says("no connection is left");
+    assert_string_equal(live_error.sqlstate, "53300");
+    run_write(db, "acme", "select 1"); /* who has connections goes on */
+    fleet("sql " P " 'alter role app connection limit -1'");
+    OK(pqr_ready(late, 10000, &live_error));
+    pqr_close(late, 0);
+    pqr_close(db, 0);
+}
+
 /* ---- Restarts, and new connections ------------------------------------------------------------ */
 
 static void all_servers_restarted_one_after_another_cost_no_read(void **state)
@@ -483,6 +516,7 @@ int main(void)
         cmocka_unit_test(with_the_replicas_lost_reads_take_no_more_than_their_share_of_the_primary),
         cmocka_unit_test(reads_of_level_any_take_replicas_a_little_late_rather_than_the_primary),
         cmocka_unit_test(a_process_that_starts_without_the_primary_reads_from_the_replicas),
+        cmocka_unit_test(what_is_wrong_with_a_server_is_told_apart),
         cmocka_unit_test(all_servers_restarted_one_after_another_cost_no_read),
         cmocka_unit_test(new_connections_are_bounded_by_the_second),
         cmocka_unit_test(a_connection_that_carried_a_huge_result_is_not_used_again),
