@@ -258,7 +258,8 @@ static void is_refused(pqr *db, int level)
 {
     pqr_session *s = live_session(db, "acme");
     FAILS(PQR_E_FALLBACK,
-          pqr_read(s, PQR_QUERY(.sql = "select 1", .level = level), NULL, &live_error));
+          pqr_read(s, PQR_QUERY(.sql = "select 1", .level = level, .deadline_ms = 300), NULL,
+                   &live_error));
     says("DB_FALLBACK_PERCENT");
     assert_int_equal(live_error.retry, PQR_RETRY_SAFE);
     pqr_session_close(s);
@@ -302,7 +303,7 @@ static void with_the_replicas_lost_reads_take_no_more_than_their_share_of_the_pr
     (void)state;
     fleet("kill " R1);
     fleet("kill " R2);
-    pqr *none = READY_ROUTER("DB_FALLBACK_PERCENT=0", "DB_POOL_TIMEOUT=200ms", QUICK);
+    pqr *none = READY_ROUTER("DB_FALLBACK_PERCENT=0", QUICK);
     pqr *all = READY_ROUTER("DB_FALLBACK_PERCENT=100", QUICK);
     is_refused(none, PQR_LEVEL_SESSION);
     is_refused(none, PQR_LEVEL_ANY);
@@ -326,8 +327,7 @@ static void reads_of_level_any_take_replicas_a_little_late_rather_than_the_prima
 #define LIMIT "DB_MAX_REPLICA_LAG=0", "DB_MAX_REPLICA_LAG_BYTES=20000"
     pqr *strict = READY_ROUTER("DB_MIN_REPLICAS=0", LIMIT, QUICK);
     pqr *easy = READY_ROUTER("DB_MIN_REPLICAS=1", LIMIT, QUICK);
-    pqr *stale = READY_ROUTER("DB_MIN_REPLICAS=1", "DB_FALLBACK_PERCENT=0", "DB_POOL_TIMEOUT=200ms",
-                              LIMIT, QUICK);
+    pqr *stale = READY_ROUTER("DB_MIN_REPLICAS=1", "DB_FALLBACK_PERCENT=0", LIMIT, QUICK);
     fleet("pause-replay " R1);
     fleet("pause-replay " R2);
     ask(P, "insert into load(body) select repeat('x', 100) from generate_series(1, 300)");
@@ -357,7 +357,7 @@ static void a_process_that_starts_without_the_primary_reads_from_the_replicas(vo
 {
     (void)state;
     fleet("kill " P);
-    pqr *db = ROUTER(QUICK, "DB_POOL_TIMEOUT=300ms");
+    pqr *db = ROUTER(QUICK);
     FAILS(PQR_E_NO_PRIMARY, pqr_ready(db, 1000, &live_error));
     says("shard0/primary (");
     for (int i = 0; i < 4; i++) {
@@ -365,7 +365,8 @@ static void a_process_that_starts_without_the_primary_reads_from_the_replicas(vo
         assert_string_not_equal(read_at(db, PQR_LEVEL_SESSION), P);
     }
     pqr_session *s = live_session(db, "acme");
-    FAILS(PQR_E_NO_PRIMARY, pqr_write(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
+    FAILS(PQR_E_NO_PRIMARY,
+          pqr_write(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 300), NULL, &live_error));
     assert_int_equal(health_of(db, P).condition, PQR_NODE_REFUSED);
     fleet("start " P);
     OK(pqr_ready(db, 10000, &live_error));
