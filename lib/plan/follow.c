@@ -79,6 +79,17 @@ static bool all_looked_at(const struct pqi_report *nodes, int n)
     return true;
 }
 
+/* Was the promotion undone that began the line of the known primary? That server receives the line of
+ * `claimant` now, an older one, as it only can after pg_rewind or from a new copy; and so do most. */
+static bool undone(const struct pqi_report *nodes, int n, int known, int claimant,
+                   uint64_t system_id)
+{
+    return known >= 0 && nodes[known].state == PQR_NODE_UP &&
+           nodes[known].role == PQR_ROLE_REPLICA && nodes[known].follows != 0 &&
+           nodes[known].follows == nodes[claimant].timeline &&
+           pqi_follow_majority(nodes, n, claimant, system_id);
+}
+
 struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, uint32_t timeline,
                              uint64_t system_id)
 {
@@ -99,7 +110,7 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
     }
     if (best < 0 || (known < 0 && !all_looked_at(nodes, n)))
         return (struct pqi_follow){PQI_PRIMARY_NONE, -1, -1};
-    if (nodes[best].timeline < timeline)
+    if (nodes[best].timeline < timeline && !undone(nodes, n, known, best, system_id))
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, -1};
     if (second < 0)
         return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};

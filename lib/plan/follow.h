@@ -41,8 +41,9 @@ uint64_t pqi_follow_system(const struct pqi_report *nodes, int n);
 
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node of
- * its timeline or a higher one claims to be one; a claimant on an older timeline than was seen is
- * never followed. A rival on the highest timeline is followed though the known primary answers, once
+ * its timeline or a higher one claims to be one. A claimant on an older timeline than was seen is not
+ * followed, unless the server that was primary on the newer one has become its standby (an accidental
+ * promotion that was followed, and undone), and most of the others are its standbys too. A rival on the highest timeline is followed though the known primary answers, once
  * most of the standbys follow it; and where the known primary does not answer or none is known, unless
  * most of them follow the other. Who knows none decides only when every node was looked at: the first
  * to answer may be the one promoted by accident. Beside a

@@ -135,20 +135,31 @@ bool pqi_once_waits(const struct pqi_call *c)
     return c->once && c->once->doubt;
 }
 
-/* It was done before. In a failed block nothing can be read: that connection is not of use. */
-static void read_outcome(struct pqi_call *c)
+/* It was done before: the outcome is read. */
+static void want_outcome(struct pqi_once *o)
 {
-    struct pqi_once *o = c->once;
     o->reads = true;
     o->question = own(pqi_once_read_sql, o->read);
     o->question.sync = true;
-    if (!c->keep) {
-        pqi_once_read_attempt(c);
-        return;
-    }
+}
+
+static void read_elsewhere(struct pqi_call *c)
+{
+    want_outcome(c->once);
     pqi_call_drop_conn(c);
     c->attempts--;
     c->state = PQI_CALL_PLACE;
+}
+
+/* In a failed block nothing can be read: that connection is not of use. */
+static void read_outcome(struct pqi_call *c)
+{
+    if (c->keep) {
+        read_elsewhere(c);
+        return;
+    }
+    want_outcome(c->once);
+    pqi_once_read_attempt(c);
 }
 
 bool pqi_once_reads(const struct pqi_call *c)
@@ -217,9 +228,14 @@ bool pqi_once_failed(struct pqi_call *c, int statement)
 {
     look_at_claim(c, statement);
     const struct pqi_answer *a = pqi_call_answer(c, claim_at(c));
-    if (statement != claim_at(c) || !a || c->conn->state != PQI_IDLE || !pqi_once_taken(a))
+    if (statement != claim_at(c) || !a || !pqi_once_taken(a))
         return false;
-    read_outcome(c);
+    if (c->conn->state == PQI_IDLE) {
+        read_outcome(c);
+        return true;
+    }
+    /* Lost behind that answer: it is read on another connection. */
+    read_elsewhere(c);
     return true;
 }
 

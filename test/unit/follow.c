@@ -135,6 +135,30 @@ static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
     expect(&s, DOUBT, 0, -1);
 }
 
+/* An accidental promotion was followed, as the primary was out of reach; then it was undone. */
+static void an_older_line_is_followed_again_once_the_newer_ones_primary_is_its_standby(void **state)
+{
+    (void)state;
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 10, 0},
+                       {UP, REPLICA, false, 1, 7, 20, 1},
+                       {UP, REPLICA, false, 1, 7, 30, 1}},
+                      3,
+                      1,
+                      2,
+                      7};
+    expect(&s, IS, 0, -1);
+    s.node[1].state = DOWN; /* it may come back as the newer line's primary */
+    expect(&s, DOUBT, 0, -1);
+    s.node[1].state = UP;
+    s.node[1].follows = 0; /* it waits for somebody to follow */
+    expect(&s, DOUBT, 0, -1);
+    s.node[1].follows = 2;
+    expect(&s, DOUBT, 0, -1);
+    s.node[1].follows = 1;
+    s.node[2].follows = 0; /* one of two is no majority */
+    expect(&s, DOUBT, 0, -1);
+}
+
 static void an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_rival(void **state)
 {
     (void)state;
@@ -573,6 +597,8 @@ int main(void)
         cmocka_unit_test(a_primary_that_is_read_only_and_alone_stays),
         cmocka_unit_test(doubt_ends_when_one_of_the_two_is_gone),
         cmocka_unit_test(an_old_primary_that_comes_back_alone_is_not_followed),
+        cmocka_unit_test(
+            an_older_line_is_followed_again_once_the_newer_ones_primary_is_its_standby),
         cmocka_unit_test(an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_rival),
         cmocka_unit_test(a_server_of_another_system_is_no_claimant),
         cmocka_unit_test(of_two_strangers_the_one_promoted_later_is_followed),
