@@ -236,6 +236,19 @@ static void a_server_is_not_called_silent_while_it_only_cleans(void **state)
     pqr_close(db, 0);
 }
 
+/* Is it among the first two connections to be had? */
+static bool is_taken_gladly(pqr_session *a, pqr_session *b, int32_t pid)
+{
+    pqr_tx *tx;
+    pqr_result *r;
+    OK(pqr_begin(a, NULL, &tx, &live_error));
+    OK(pqr_exec(tx, PQR_QUERY(.sql = "select pg_backend_pid()"), &r, &live_error));
+    int32_t one = pqr_int32(r, 0, 0), two = backend(b);
+    pqr_result_free(r);
+    pqr_rollback(tx);
+    return one == pid || two == pid;
+}
+
 /* There is room for another one: for a call, and for a lane. */
 static void nobody_waits_for_a_clean_up_that_takes_its_time(void **state)
 {
@@ -251,7 +264,7 @@ static void nobody_waits_for_a_clean_up_that_takes_its_time(void **state)
         assert_int_not_equal(pqr_int32(r, 0, 0), slow);
         pqr_result_free(r);
         let_catalog_go();
-        EVENTUALLY(10000, backend(b) == slow); /* it is as good as any now */
+        EVENTUALLY(10000, is_taken_gladly(a, b, slow)); /* it is as good as any now */
         pqr_session_close(a);
         pqr_session_close(b);
         pqr_close(db, 0);
