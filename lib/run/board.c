@@ -43,6 +43,7 @@ bool pqi_call_board(struct pqi_call *c)
     c->rider.class_ = class_;
     c->rider.cost_us = cost_us;
     c->rider.until_ns = c->until_ns;
+    c->rider.generation = c->generation;
     c->stuck_ms = PQI_STUCK_MS;
     c->rider.since_ns = pqi_now_ns();
     c->stuck_ns = pqi_after_ms(c->rider.since_ns, c->stuck_ms);

@@ -231,6 +231,7 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
     struct pqi_errand e = {.write = c->write,
                            .stamping = c->session->stamping,
                            .tried = c->tried,
+                           .generation = &c->generation,
                            .deal_session = true};
     if (!c->write) {
         pqi_shard_need(c->shard, c->level, &e.need);
@@ -245,6 +246,7 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
     e.need.seen = c->session->seen;
     if (c->session->fixed_node) {
         c->node = c->session->fixed_node;
+        c->generation = atomic_load(&c->node->pool.generation);
         return PQI_PLACE_GO;
     }
     return pqi_shard_place(c->shard, &e, &c->node, &c->err);

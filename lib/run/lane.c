@@ -300,24 +300,42 @@ static void set_aside(struct pqi_lane *lane, struct pqi_rider *r)
     pqi_list_append(&lane->late, &r->link);
 }
 
+/* Was it placed by what was known of another time of the node, with another role or before a restart? It
+ * may have waited since then for this connection, which is of now. */
+static bool is_of_another_time(const struct pqi_lane *lane, const struct pqi_rider *r)
+{
+    return r->generation != lane->conn->generation;
+}
+
+static void place_anew(struct pqi_lane *lane, struct pqi_rider *r, struct pqi_link *out)
+{
+    pqi_err(r->err, PQR_E_CONNECT, "%s: it has changed its role, or was restarted",
+            lane->node->target->name);
+    get_off(lane, r, PQI_OUT_ANEW, out);
+}
+
 /* Fast ones may come all the time: who waits for them to end has its turn behind some of them. */
 static bool put_unsure(struct pqi_lane *lane, int64_t now)
 {
     struct pqi_rider *r = next_of(&lane->unsure);
     bool due = r && now - r->since_ns >= UNSURE_MS * PQI_MS && !r->own_sync &&
-               r->until_ns - now >= r->cost_us * 1000;
+               !is_of_another_time(lane, r) && r->until_ns - now >= r->cost_us * 1000;
     return !due || put(lane, r, false);
 }
 
 /* Those that are sent together share a Sync. One that was skipped once goes by itself; and of a
  * tenant that has many waiting only so many go that the others' answers do not wait for them. */
-static void send_segment(struct pqi_lane *lane)
+static void send_segment(struct pqi_lane *lane, struct pqi_link *out)
 {
     int n = 0;
     uint64_t first = 0, share = pqi_present_share(&lane->present, SEGMENT_MOST);
     int64_t us = 0, now = pqi_now_ns();
     bool alone = false;
     for (struct pqi_rider *r; n < SEGMENT_MOST && !alone && (r = next_pending(lane));) {
+        if (is_of_another_time(lane, r)) {
+            place_anew(lane, r, out);
+            continue;
+        }
         if (r->until_ns - now < r->cost_us * 1000) {
             set_aside(lane, r);
             continue;
@@ -353,7 +371,7 @@ static void pump(struct pqi_lane *lane, struct pqi_link *out)
     if (lane->rests && !pqi_queue_empty(&lane->conn->queue))
         return;
     while (lane->npending > 0 && lane->conn->state != PQI_DEAD && segments(lane) < DEPTH)
-        send_segment(lane);
+        send_segment(lane, out);
     if (lane->conn->state == PQI_DEAD)
         close_lane(lane, out);
 }

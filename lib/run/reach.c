@@ -70,6 +70,21 @@ static void place_anew(struct pqi_call *c, const char *why)
     c->state = PQI_CALL_PAUSE;
 }
 
+/* Was it placed by what was known of another time of its node, with another role or before a restart?
+ * Then the connection is a good one, but perhaps not for this call. */
+static bool is_of_another_time(const struct pqi_call *c)
+{
+    return c->conn->generation != c->generation;
+}
+
+static void place_again(struct pqi_call *c)
+{
+    pqi_conn_back(c->node, c->conn);
+    c->conn = NULL;
+    c->attempts--;
+    c->state = PQI_CALL_PLACE;
+}
+
 /* The handshake is in: may this connection be used, and is the map that placed the call still the
  * newest? A newer one is the monitor's to load; the call is then placed again. */
 static void handshake_done(struct pqi_call *c)
@@ -98,6 +113,8 @@ static void handshake_done(struct pqi_call *c)
         outdated = "the server known as its primary is a replica";
     if (outdated)
         place_anew(c, outdated);
+    else if (is_of_another_time(c))
+        place_again(c);
     else
         pqi_call_attempt(c);
 }
@@ -228,6 +245,10 @@ static void use_pooled(struct pqi_call *c)
         discard(c);
         return;
     }
+    if (is_of_another_time(c)) {
+        place_again(c);
+        return;
+    }
     if (clear_first(c))
         pqi_conn_clear(c->conn);
     if (c->conn->cleans) {
@@ -256,7 +277,6 @@ static void pool_is_full(struct pqi_call *c)
 
 void pqi_call_acquire(struct pqi_call *c)
 {
-    c->generation = atomic_load(&c->node->pool.generation);
     if (pqi_call_board(c))
         return;
     switch (pqi_pool_take(&c->node->pool, &c->ticket, &c->conn)) {

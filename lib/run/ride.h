@@ -17,7 +17,7 @@ struct pqi_node;
 
 #define PQI_LANES_MAX 16
 
-/* A call on a lane. Its owner fills job, waiter, tenant, hash and class before boarding. */
+/* A call on a lane. Its owner fills job, waiter, tenant and the rest down to `lane` before boarding. */
 struct pqi_rider {
     struct pqi_link link;
     struct pqi_job job;
@@ -28,6 +28,7 @@ struct pqi_rider {
     int64_t cost_us;       /* about how long it takes */
     int64_t since_ns;      /* when it boarded */
     int64_t until_ns;      /* its deadline */
+    uint64_t generation;   /* of its node, when it was placed */
     struct pqi_lane *lane; /* NULL: on none */
     bool late;             /* it cannot be answered by its deadline any more: it is not sent */
     bool own_sync;         /* it was skipped once with others: now it goes by itself */

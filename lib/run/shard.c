@@ -598,6 +598,8 @@ static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
         return PQI_PLACE_REFUSED;
     if (found) {
         *node = found;
+        if (e->generation)
+            *e->generation = atomic_load(&found->pool.generation);
         return PQI_PLACE_GO;
     }
     if (!may_wait && hopeless(s, e->write && !e->stamping, err))

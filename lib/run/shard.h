@@ -16,7 +16,8 @@ struct pqi_errand {
     bool *
         falls_back; /* set where it has a place in the share of reads that fall back to the primary,
                           to be given back (pqi_shard_share_back); NULL: it only looks */
-    const bool *tried; /* nodes where this call already failed; NULL: none */
+    uint64_t *generation; /* into which goes the node's, as it was when this was decided; NULL */
+    const bool *tried;    /* nodes where this call already failed; NULL: none */
 };
 
 enum pqi_placing {

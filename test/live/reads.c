@@ -766,6 +766,76 @@ static int open_router(void **state)
     return 0;
 }
 
+/* ---- Roles that change while calls wait ------------------------------------------------------ */
+
+enum { SLEEPERS = 4, QUEUED = 6 };
+
+static void *sleep_there(void *arg)
+{
+    pqr_session *s = live_session(arg, "sleeper");
+    pqr_read(
+        s, PQR_QUERY(.sql = "select pg_sleep(1000)", .level = PQR_LEVEL_ANY, .deadline_ms = 120000),
+        NULL, NULL);
+    pqr_session_close(s);
+    return NULL;
+}
+
+static long sleepers_at(const char *node)
+{
+    return ask_number(node, "select count(*) from pg_stat_activity where state = 'active'"
+                            " and query like '%%pg_sleep(1000)%%' and pid <> pg_backend_pid()");
+}
+
+static void wake_sleepers_at(const char *node)
+{
+    ask(node, "select pg_cancel_backend(pid) from pg_stat_activity where state = 'active'"
+              " and query like '%%pg_sleep(1000)%%' and pid <> pg_backend_pid()");
+}
+
+static _Atomic int by_replicas;
+
+static void *ask_for_role(void *arg)
+{
+    pqr_session *s = live_session(arg, "acme");
+    pqr_result *res;
+    OK(pqr_read(s,
+                PQR_QUERY(.sql = "select pg_is_in_recovery()", .level = PQR_LEVEL_ANY,
+                          .deadline_ms = 120000),
+                &res, &live_error));
+    atomic_fetch_add(&by_replicas, pqr_bool(res, 0, 0));
+    pqr_result_free(res);
+    pqr_session_close(s);
+    return NULL;
+}
+
+/* The last test: replica1 stays a primary. */
+static void who_waits_for_a_replica_that_is_promoted_is_placed_anew(void **state)
+{
+    (void)state;
+    pthread_t sleeper[SLEEPERS], queued[QUEUED];
+    pqr *db = READY_ROUTER(QUICK, "DB_CONNECTION_LIMIT=3", "DB_LANES=0", "DB_POOL_TIMEOUT=120",
+                           "DB_READ_PREFERENCE=replica", "DB_MAX_REPLICA_LAG=0",
+                           "DB_MAX_REPLICA_LAG_BYTES=0");
+    for (int i = 0; i < SLEEPERS; i++)
+        assert_int_equal(pthread_create(&sleeper[i], NULL, sleep_there, db), 0);
+    EVENTUALLY(60000, sleepers_at(R1) == 2 && sleepers_at(R2) == 2);
+    for (int i = 0; i < QUEUED; i++)
+        assert_int_equal(pthread_create(&queued[i], NULL, ask_for_role, db), 0);
+    EVENTUALLY(60000, health_of(db, R1).conns_waiting + health_of(db, R2).conns_waiting == QUEUED);
+    assert_true(health_of(db, R1).conns_waiting > 0);
+    fleet("promote " R1);
+    EVENTUALLY(60000, health_of(db, R1).role == PQR_ROLE_PRIMARY);
+    wake_sleepers_at(R1);
+    EVENTUALLY(60000, health_of(db, R1).conns_waiting == 0);
+    wake_sleepers_at(R2);
+    for (int i = 0; i < SLEEPERS; i++)
+        pthread_join(sleeper[i], NULL);
+    for (int i = 0; i < QUEUED; i++)
+        pthread_join(queued[i], NULL);
+    assert_int_equal(atomic_load(&by_replicas), QUEUED);
+    pqr_close(db, 1000);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -799,6 +869,7 @@ int main(void)
         cmocka_unit_test(a_frozen_replica_is_left_out_and_comes_back),
         cmocka_unit_test(calls_that_wait_for_a_frozen_replica_are_served_elsewhere),
         cmocka_unit_test(sessions_stay_evenly_dealt_while_a_replica_leaves_and_returns),
+        cmocka_unit_test(who_waits_for_a_replica_that_is_promoted_is_placed_anew),
     };
     /* First, since chance is one a process: routers of this one would draw between the forks. */
     const struct CMUnitTest forks[] = {

@@ -142,6 +142,33 @@ static void one_that_was_closed_meanwhile_is_not_boarded_if_another_group_has_it
     pqi_waiter_free(&waiter);
 }
 
+/* It has waited for the connection while its server became another one. */
+static void one_that_was_placed_in_another_time_is_not_sent(void **state)
+{
+    (void)state;
+    pqr_error err;
+    struct pqi_waiter waiter;
+    struct pqi_rider rider = {.waiter = &waiter, .generation = 1, .err = &err};
+    struct pqi_answer answer = {0};
+    struct pqi_conn conn = {
+        .state = PQI_IDLE, .generation = 2, .answers = &answer, .n = 1}; /* nothing is sent on it */
+    rider.until_ns = PQI_FOREVER;
+    pqi_waiter_init(&waiter);
+    struct pqi_lane *lane = pqi_lane_choose(&groups[0], &node, false);
+    assert_true(pqi_lane_board(lane, &rider));
+    assert_ptr_equal(pqi_wanted_next(&db.wanted), lane);
+    atomic_store(&node.pool.generation, 2);
+    pqi_lane_install(lane, &conn);
+    assert_true(pqi_waiter_finished(&waiter));
+    assert_int_equal(rider.outcome, PQI_OUT_ANEW);
+    assert_int_equal(err.code, PQR_E_CONNECT);
+    assert_int_equal(atomic_load(&lane->load), 0);
+    lane->conn = NULL;
+    lane->state = PQI_LANE_CLOSED;
+    atomic_store(&node.lanes, 0);
+    pqi_waiter_free(&waiter);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
@@ -149,6 +176,7 @@ int main(void)
         TEST(half_of_the_connections_are_for_lanes),
         TEST(groups_that_ask_at_once_get_no_more_than_there_is),
         TEST(one_that_was_closed_meanwhile_is_not_boarded_if_another_group_has_its_room),
+        TEST(one_that_was_placed_in_another_time_is_not_sent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
