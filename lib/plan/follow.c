@@ -112,7 +112,10 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
         return (struct pqi_follow){PQI_PRIMARY_NONE, -1, -1};
     if (nodes[best].timeline < timeline && !undone(nodes, n, known, best, system_id))
         return (struct pqi_follow){PQI_PRIMARY_DOUBT, best, -1};
-    if (second < 0)
+    bool lingers = known >= 0 && nodes[known].lingers && !same_server(&nodes[known], &nodes[best]);
+    if (incumbent < 0 && lingers && known != best)
+        incumbent = known;
+    if (second < 0 && (incumbent < 0 || incumbent == best))
         return (struct pqi_follow){PQI_PRIMARY_IS, best, -1};
     /* Two servers take writes. Was one promoted, by accident perhaps, beside the known primary,
      * which still answers? Or are both of one line: a clone from a backup? Then nobody knows.
@@ -120,7 +123,7 @@ struct pqi_follow pqi_follow(const struct pqi_report *nodes, int n, int known, u
      * beside the known primary, once the standbys have gone over to it. Who knows neither asks
      * whether they have stayed with the other. */
     bool beside = incumbent >= 0 && incumbent != best;
-    bool twins = nodes[second].timeline == nodes[best].timeline;
+    bool twins = second >= 0 && nodes[second].timeline == nodes[best].timeline;
     bool left = pqi_follow_majority(nodes, n, best, system_id);
     bool stay = incumbent < 0 && pqi_follow_majority(nodes, n, second, system_id);
     if (twins || stay || (beside && !left))

@@ -17,6 +17,7 @@ struct pqi_report {
                            identifier it tells whether two addresses are one server. */
     uint32_t follows;   /* a standby: the timeline that it receives at this moment; 0: none, or it
                            has no right to tell */
+    bool lingers; /* it is down for being silent, and was heard of not long ago: it may live */
 };
 
 enum pqi_verdict_of_follow {
@@ -38,6 +39,10 @@ bool pqi_follow_majority(const struct pqi_report *nodes, int n, int claimant, ui
 
 /* The system identifier that all nodes have that have told one; 0: they differ, or none has. */
 uint64_t pqi_follow_system(const struct pqi_report *nodes, int n);
+
+/* How long a primary that is merely silent stands beside one that was promoted. One that refuses is
+ * gone at once. */
+#define PQI_LINGER_MS 5000
 
 /* `known` is the primary so far (-1: none yet), `timeline` the highest seen of one, `system_id`
  * the shard's (0: not known yet). The known primary stays while it answers and no other node of

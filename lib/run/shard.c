@@ -179,6 +179,15 @@ static void note_missing(struct pqi_shard *s)
     }
 }
 
+static bool lingers(const struct pqi_node *node)
+{
+    const struct pqi_known *k = &node->known;
+    int64_t heard = atomic_load(&node->heard_ns);
+    heard = heard > k->seen_ns ? heard : k->seen_ns;
+    return k->report.state == PQR_NODE_DOWN && k->trouble.kind == PQI_TROUBLE_TIMEOUT &&
+           heard > 0 && pqi_now_ns() < pqi_after_ms(heard, PQI_LINGER_MS);
+}
+
 /* Who is primary, after anything has changed. A node that was not heard of in the time of the first look
  * counts as silent. */
 static void follow(struct pqi_shard *s, struct news *news)
@@ -187,6 +196,7 @@ static void follow(struct pqi_shard *s, struct news *news)
     bool over = s->primary < 0 && pqi_now_ns() >= s->grace_until_ns;
     for (int i = 0; i < s->n; i++) {
         reports[i] = s->nodes[i].known.report;
+        reports[i].lingers = lingers(&s->nodes[i]);
         if (over && reports[i].state == PQR_NODE_UNKNOWN)
             reports[i].state = PQR_NODE_SUSPECT;
     }
@@ -209,6 +219,7 @@ static void follow(struct pqi_shard *s, struct news *news)
     if (s->first_timeline == 0)
         s->first_timeline = k->report.timeline;
     s->primary = s->follow.node;
+    atomic_store(&s->measured, true);
     s->timeline = k->report.timeline;
     s->system_id = k->report.system_id;
 }
@@ -391,7 +402,7 @@ void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_
                               .max_lag_ms = o->max_replica_lag_ms,
                               .max_lag_bytes = o->max_replica_lag_bytes,
                               .min_replicas = (int)o->min_replicas,
-                              .unmeasured = s->primary < 0};
+                              .unmeasured = !atomic_load(&s->measured)};
 }
 
 /* What marks the shard's servers; 0 until that is clear. */

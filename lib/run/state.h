@@ -81,6 +81,7 @@ struct pqi_shard {
     int fallbacks;           /* reads under way at the primary for want of a replica */
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
 
+    _Atomic bool measured; /* it has had a primary: lags can be told */
     _Atomic uint64_t session_turn, call_turn;
 };
 

@@ -52,7 +52,11 @@ static void the_only_server_out_of_recovery_is_the_primary(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, REPLICA, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, -1, 0, 0};
+        {{UP, REPLICA, false, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 1, 7, 0, 0, false}},
+        2,
+        -1,
+        0,
+        0};
     expect(&s, IS, 1, -1);
 }
 
@@ -60,7 +64,11 @@ static void a_primary_that_is_silent_once_stays(void **state)
 {
     (void)state;
     struct shard s = {
-        {{SUSPECT, PRIMARY, false, 1, 7, 0, 0}, {UP, REPLICA, false, 1, 7, 0, 0}}, 2, 0, 1, 7};
+        {{SUSPECT, PRIMARY, false, 1, 7, 0, 0, false}, {UP, REPLICA, false, 1, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, IS, 0, -1);
 }
 
@@ -68,7 +76,11 @@ static void while_the_primary_is_down_there_is_none(void **state)
 {
     (void)state;
     struct shard s = {
-        {{DOWN, PRIMARY, false, 1, 7, 0, 0}, {UP, REPLICA, false, 1, 7, 0, 0}}, 2, 0, 1, 7};
+        {{DOWN, PRIMARY, false, 1, 7, 0, 0, false}, {UP, REPLICA, false, 1, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, NONE, -1, -1);
 }
 
@@ -76,7 +88,11 @@ static void a_promoted_standby_is_followed_once_the_old_primary_is_down(void **s
 {
     (void)state;
     struct shard s = {
-        {{DOWN, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
+        {{DOWN, PRIMARY, false, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, IS, 1, -1);
 }
 
@@ -84,7 +100,11 @@ static void a_standby_promoted_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
+        {{UP, PRIMARY, false, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, DOUBT, 1, 0);
 }
 
@@ -92,7 +112,11 @@ static void a_clone_restored_beside_a_living_primary_is_doubt(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, 1, 1, 7};
+        {{UP, PRIMARY, false, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 1, 7, 0, 0, false}},
+        2,
+        1,
+        1,
+        7};
     expect(&s, DOUBT, 0, 1);
     s.known = 0;
     expect(&s, DOUBT, 0, 1);
@@ -102,7 +126,11 @@ static void doubt_ends_when_one_of_the_two_is_read_only(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, true, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
+        {{UP, PRIMARY, true, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, IS, 1, -1); /* the operator chose the new one */
     s.node[0].read_only = false;
     s.node[1].read_only = true;
@@ -115,7 +143,11 @@ static void a_primary_that_is_read_only_and_alone_stays(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, true, 1, 7, 0, 0}, {UP, REPLICA, true, 1, 7, 0, 0}}, 2, 0, 1, 7};
+        {{UP, PRIMARY, true, 1, 7, 0, 0, false}, {UP, REPLICA, true, 1, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, IS, 0, -1);
 }
 
@@ -123,7 +155,11 @@ static void doubt_ends_when_one_of_the_two_is_gone(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 1, 7, 0, 0}, {DOWN, PRIMARY, false, 2, 7, 0, 0}}, 2, 0, 1, 7};
+        {{UP, PRIMARY, false, 1, 7, 0, 0, false}, {DOWN, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        0,
+        1,
+        7};
     expect(&s, IS, 0, -1);
 }
 
@@ -131,7 +167,11 @@ static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 1, 7, 0, 0}, {DOWN, PRIMARY, false, 2, 7, 0, 0}}, 2, 1, 2, 7};
+        {{UP, PRIMARY, false, 1, 7, 0, 0, false}, {DOWN, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        1,
+        2,
+        7};
     expect(&s, DOUBT, 0, -1);
 }
 
@@ -139,9 +179,9 @@ static void an_old_primary_that_comes_back_alone_is_not_followed(void **state)
 static void an_older_line_is_followed_again_once_the_newer_ones_primary_is_its_standby(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 10, 0},
-                       {UP, REPLICA, false, 1, 7, 20, 1},
-                       {UP, REPLICA, false, 1, 7, 30, 1}},
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 10, 0, false},
+                       {UP, REPLICA, false, 1, 7, 20, 1, false},
+                       {UP, REPLICA, false, 1, 7, 30, 1, false}},
                       3,
                       1,
                       2,
@@ -163,9 +203,13 @@ static void an_old_primary_that_comes_back_beside_the_one_promoted_since_is_no_r
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 1, 7, 0, 0}, {UP, PRIMARY, false, 2, 7, 0, 0}}, 2, 1, 2, 7};
+        {{UP, PRIMARY, false, 1, 7, 0, 0, false}, {UP, PRIMARY, false, 2, 7, 0, 0, false}},
+        2,
+        1,
+        2,
+        7};
     expect(&s, IS, 1, -1);
-    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 0, 0}; /* but this one is */
+    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 0, 0, false}; /* but this one is */
     s.n = 3;
     expect(&s, DOUBT, 1, 2);
 }
@@ -174,7 +218,11 @@ static void a_server_of_another_system_is_no_claimant(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 9, 8, 0, 0}, {UP, PRIMARY, false, 1, 7, 0, 0}}, 2, 1, 1, 7};
+        {{UP, PRIMARY, false, 9, 8, 0, 0, false}, {UP, PRIMARY, false, 1, 7, 0, 0, false}},
+        2,
+        1,
+        1,
+        7};
     expect(&s, IS, 1, -1);
     s.node[1].state = DOWN;
     expect(&s, NONE, -1, -1);
@@ -184,7 +232,11 @@ static void of_two_strangers_the_one_promoted_later_is_followed(void **state)
 {
     (void)state;
     struct shard s = {
-        {{UP, PRIMARY, false, 2, 7, 0, 0}, {UP, PRIMARY, false, 3, 7, 0, 0}}, 2, -1, 0, 7};
+        {{UP, PRIMARY, false, 2, 7, 0, 0, false}, {UP, PRIMARY, false, 3, 7, 0, 0, false}},
+        2,
+        -1,
+        0,
+        7};
     expect(&s, IS, 1, -1);
     s.node[0].timeline = 3;
     expect(&s, DOUBT, 0, 1);
@@ -196,7 +248,7 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
     for (int third = 0; third < 3; third++) {
         struct shard s = {.n = 3, .known = -1, .system_id = 7};
         for (int i = 0; i < 3; i++)
-            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7, 0, 0};
+            s.node[i] = (struct pqi_report){UP, PRIMARY, false, i == third ? 1 : 2, 7, 0, 0, false};
         expect(&s, DOUBT, third == 0 ? 1 : 0, third == 2 ? 1 : 2);
     }
 }
@@ -204,9 +256,9 @@ static void two_strangers_of_one_timeline_are_doubt_wherever_a_third_stands(void
 static void one_server_under_two_addresses_is_one_claimant_by_the_first(void **state)
 {
     (void)state;
-    struct shard s = {{{UP, PRIMARY, false, 1, 7, 99, 0},
-                       {UP, REPLICA, false, 1, 7, 50, 0},
-                       {UP, PRIMARY, false, 1, 7, 99, 0}},
+    struct shard s = {{{UP, PRIMARY, false, 1, 7, 99, 0, false},
+                       {UP, REPLICA, false, 1, 7, 50, 0, false},
+                       {UP, PRIMARY, false, 1, 7, 99, 0, false}},
                       3,
                       -1,
                       0,
@@ -222,9 +274,9 @@ static void the_known_primary_lives_while_any_of_its_addresses_does(void **state
 {
     (void)state;
     struct shard s = {.n = 3, .known = 1, .timeline = 1, .system_id = 7};
-    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0};
-    s.node[1] = (struct pqi_report){DOWN, PRIMARY, false, 1, 7, 99, 0};
-    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 50, 0};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0, false};
+    s.node[1] = (struct pqi_report){DOWN, PRIMARY, false, 1, 7, 99, 0, false};
+    s.node[2] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 50, 0, false};
     expect(&s, DOUBT, 2, 0);
     s.node[2].timeline = 1;
     expect(&s, DOUBT, 0, 2);
@@ -237,24 +289,45 @@ static void of_two_addresses_the_one_with_the_better_news_counts(void **state)
 {
     (void)state;
     struct shard s = {.n = 2, .known = 0, .timeline = 1, .system_id = 7};
-    s.node[0] = (struct pqi_report){UP, PRIMARY, true, 1, 7, 99, 0};
-    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, true, 1, 7, 99, 0, false};
+    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 99, 0, false};
+    expect(&s, IS, 1, -1);
+}
+
+static struct shard two_claimants_and_standbys(uint32_t first, uint32_t second, uint32_t third)
+{
+    const uint32_t follows[] = {first, second, third};
+    struct shard s = {.n = 5, .known = 0, .timeline = 1, .system_id = 7};
+    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 10, 0, false};
+    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 11, 0, false};
+    for (int i = 2; i < 5; i++)
+        s.node[i] = (struct pqi_report){UP, REPLICA, true, 1, 7, 10 + i, follows[i - 2], false};
+    return s;
+}
+
+/* It may merely be slow to answer. */
+static void a_known_primary_that_fell_silent_just_now_still_stands_beside_one_promoted(void **state)
+{
+    (void)state;
+    struct shard s = two_claimants_and_standbys(1, 1, 1);
+    s.node[0].state = DOWN;
+    expect(&s, IS, 1, -1);
+    s.node[0].lingers = true;
+    expect(&s, DOUBT, 1, 0);
+    s.node[2].follows = s.node[3].follows = 2; /* but the standbys have gone over */
+    expect(&s, IS, 1, -1);
+    s.node[1].state = DOWN; /* alone it is no primary that one could write to */
+    expect(&s, NONE, -1, -1);
+    s = two_claimants_and_standbys(1, 1, 1);
+    s.known = 1; /* who is not the known primary does not linger */
+    s.timeline = 2;
+    s.node[0].state = DOWN;
+    s.node[0].lingers = true;
     expect(&s, IS, 1, -1);
 }
 
 /* An old primary that nobody told of the failover lives beside the new one, or one was promoted by
  * accident: those that follow tell which it is. */
-static struct shard two_claimants_and_standbys(uint32_t first, uint32_t second, uint32_t third)
-{
-    const uint32_t follows[] = {first, second, third};
-    struct shard s = {.n = 5, .known = 0, .timeline = 1, .system_id = 7};
-    s.node[0] = (struct pqi_report){UP, PRIMARY, false, 1, 7, 10, 0};
-    s.node[1] = (struct pqi_report){UP, PRIMARY, false, 2, 7, 11, 0};
-    for (int i = 2; i < 5; i++)
-        s.node[i] = (struct pqi_report){UP, REPLICA, true, 1, 7, 10 + i, follows[i - 2]};
-    return s;
-}
-
 static void doubt_ends_when_most_standbys_follow_the_one_promoted_later(void **state)
 {
     (void)state;
@@ -279,11 +352,11 @@ static void a_standby_that_is_away_or_cannot_tell_counts_as_not_following(void *
 {
     (void)state;
     static const struct pqi_report away[] = {
-        {DOWN, REPLICA, true, 2, 7, 20, 2},
-        {SUSPECT, REPLICA, true, 2, 7, 20, 2},
-        {DOWN, PQR_ROLE_UNKNOWN, false, 0, 0, 0, 0},
-        {UP, REPLICA, true, 2, 7, 20, 0},
-        {UP, REPLICA, true, 2, 7, 20, 1},
+        {DOWN, REPLICA, true, 2, 7, 20, 2, false},
+        {SUSPECT, REPLICA, true, 2, 7, 20, 2, false},
+        {DOWN, PQR_ROLE_UNKNOWN, false, 0, 0, 0, 0, false},
+        {UP, REPLICA, true, 2, 7, 20, 0, false},
+        {UP, REPLICA, true, 2, 7, 20, 1, false},
     };
     for (size_t i = 0; i < sizeof away / sizeof *away; i++) {
         struct shard s = two_claimants_and_standbys(2, 2, 2);
@@ -606,6 +679,8 @@ int main(void)
         cmocka_unit_test(one_server_under_two_addresses_is_one_claimant_by_the_first),
         cmocka_unit_test(the_known_primary_lives_while_any_of_its_addresses_does),
         cmocka_unit_test(of_two_addresses_the_one_with_the_better_news_counts),
+        cmocka_unit_test(
+            a_known_primary_that_fell_silent_just_now_still_stands_beside_one_promoted),
         cmocka_unit_test(doubt_ends_when_most_standbys_follow_the_one_promoted_later),
         cmocka_unit_test(standbys_that_still_receive_the_old_line_prove_nothing_for_it),
         cmocka_unit_test(a_standby_that_is_away_or_cannot_tell_counts_as_not_following),
