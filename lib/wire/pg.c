@@ -254,10 +254,19 @@ static void try_others(struct pqi_conn *c)
             return;
 }
 
+static void close_lookup_fd(struct pqi_conn *c)
+{
+    if (c->lookup_fd >= 0)
+        close(c->lookup_fd);
+    c->lookup_fd = -1;
+}
+
+/* Who watches it has taken it out of his epoll before. */
 static void resolve_step(struct pqi_conn *c)
 {
     if (!pqi_lookup_done(c->lookup))
         return;
+    close_lookup_fd(c);
     if (pqi_lookup_error(c->lookup)) {
         char text[160];
         snprintf(text, sizeof text, "its name cannot be resolved: %s", pqi_lookup_error(c->lookup));
@@ -291,6 +300,21 @@ static void connect_step(struct pqi_conn *c)
     }
 }
 
+/* An epoll takes a descriptor once, and several connections of one epoll may wait for one look-up: so
+ * each has a descriptor of its own on it. */
+static void resolve(struct pqi_conn *c, const char *host)
+{
+    c->state = PQI_RESOLVING;
+    c->events = POLLIN;
+    c->lookup = pqi_resolver_join(c->resolver, host);
+    if (c->lookup)
+        c->lookup_fd = fcntl(pqi_lookup_fd(c->lookup), F_DUPFD_CLOEXEC, 3);
+    if (!c->lookup)
+        die(c, PQI_TROUBLE_NOMEM, "no memory or thread to resolve its name");
+    else if (c->lookup_fd < 0)
+        die(c, PQI_TROUBLE_NOMEM, "no descriptor to wait for its name");
+}
+
 struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *resolver,
                               int64_t timeout_ms, int64_t give_up_ns)
 {
@@ -301,6 +325,7 @@ struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *res
     pqi_list_init(&c->ended);
     c->dial = d;
     c->resolver = resolver;
+    c->lookup_fd = -1;
     c->address = -1;
     c->timeout_ms = timeout_ms;
     c->give_up_ns = give_up_ns;
@@ -312,11 +337,7 @@ struct pqi_conn *pqi_conn_new(const struct pqi_dial *d, struct pqi_resolver *res
         dial(c, t->hostaddr ? t->hostaddr : socket_folder ? "" : t->host);
         return c;
     }
-    c->state = PQI_RESOLVING;
-    c->events = POLLIN;
-    c->lookup = pqi_resolver_join(resolver, t->host);
-    if (!c->lookup)
-        die(c, PQI_TROUBLE_NOMEM, "no memory or thread to resolve its name");
+    resolve(c, t->host);
     return c;
 }
 
@@ -954,7 +975,7 @@ void pqi_conn_late(struct pqi_conn *c)
 
 int pqi_conn_fd(const struct pqi_conn *c)
 {
-    return c->state == PQI_RESOLVING ? pqi_lookup_fd(c->lookup) : PQsocket(c->pg);
+    return c->state == PQI_RESOLVING ? c->lookup_fd : PQsocket(c->pg);
 }
 
 short pqi_conn_events(const struct pqi_conn *c)
@@ -1059,6 +1080,7 @@ struct pg_conn *pqi_conn_lend(struct pqi_conn *c)
 static void free_conn(struct pqi_conn *c)
 {
     forget_answers(c);
+    close_lookup_fd(c);
     PQfinish(c->pg);
     pqi_lookup_unref(c->lookup);
     pqi_mem_free(c->answers);

@@ -131,6 +131,7 @@ struct pqi_conn {
     struct pg_conn *pg;
     struct pqi_resolver *resolver;
     struct pqi_lookup *lookup;
+    int lookup_fd; /* RESOLVING: its own, on the look-up that it may share with others; else -1 */
     int first, address; /* where in the look-up it began; how many it tried before */
     int64_t timeout_ms, give_up_ns, dialed_ns;
     short events; /* what it waits for */

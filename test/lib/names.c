@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +27,18 @@ void names_are(const char *const *addresses)
     }
 }
 
+static pthread_mutex_t held = PTHREAD_MUTEX_INITIALIZER;
+
+void names_hold(void)
+{
+    pthread_mutex_lock(&held);
+}
+
+void names_go_on(void)
+{
+    pthread_mutex_unlock(&held);
+}
+
 int getaddrinfo(const char *name, const char *service, const struct addrinfo *hints,
                 struct addrinfo **out)
 {
@@ -34,7 +47,9 @@ int getaddrinfo(const char *name, const char *service, const struct addrinfo *hi
         *(void **)&real = dlsym(RTLD_NEXT, "getaddrinfo");
         return real(name, service, hints, out);
     }
+    pthread_mutex_lock(&held);
     *out = entries;
+    pthread_mutex_unlock(&held);
     return 0;
 }
 

@@ -10,6 +10,10 @@
 #define RESOLVES_TO(...) names_are((const char *const[]){__VA_ARGS__, NULL})
 void names_are(const char *const *addresses);
 
+/* Its look-ups take until the second. */
+void names_hold(void);
+void names_go_on(void);
+
 /* A socket that listens there (port 0: any; *port is the one). -1: it cannot. */
 int listen_at(const char *address, int *port, int backlog);
 

@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -274,6 +275,8 @@ static void a_lack_of_descriptors_is_not_taken_for_a_refusal(void **state)
     struct pqi_conn *c = begin(FOREVER_MS, FOREVER_MS);
     while (!pqi_lookup_done(c->lookup))
         pqi_wait_fd(NULL, pqi_lookup_fd(c->lookup), POLLIN, -1, give_up_ns);
+    close(c->lookup_fd); /* else it gives back the one that it waited with, and takes that */
+    c->lookup_fd = -1;
     starved();
     bool connected = connects(c);
     fed();
@@ -281,6 +284,37 @@ static void a_lack_of_descriptors_is_not_taken_for_a_refusal(void **state)
     assert_int_equal(c->trouble.kind, PQI_TROUBLE_NOMEM);
     assert_non_null(strstr(c->trouble.text, "Too many open files"));
     end(c);
+}
+
+/* ---- Waiting for its name -------------------------------------------------------------------- */
+
+static bool watched(int epoll, struct pqi_conn *c)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.ptr = c};
+    return epoll_ctl(epoll, EPOLL_CTL_ADD, pqi_conn_fd(c), &ev) == 0;
+}
+
+static void connections_that_share_a_look_up_can_be_watched_by_one_epoll(void **state)
+{
+    struct epoll_event ev[3];
+    int epoll = epoll_create1(EPOLL_CLOEXEC), ready = 0;
+    (void)state;
+    RESOLVES_TO(GOOD);
+    names_hold();
+    struct pqi_conn *first = begin(FOREVER_MS, FOREVER_MS);
+    struct pqi_conn *second = begin(FOREVER_MS, FOREVER_MS);
+    assert_ptr_equal(first->lookup, second->lookup);
+    assert_true(watched(epoll, first) && watched(epoll, second));
+    assert_int_equal(epoll_wait(epoll, ev, 3, 0), 0);
+    names_go_on();
+    while (ready < 2) /* the first may be seen before the second */
+        ready = epoll_wait(epoll, ev, 3, -1);
+    assert_int_equal(ready, 2);
+    close(epoll);
+    assert_true(connects(first));
+    assert_true(connects(second));
+    end(first);
+    end(second);
 }
 
 int main(void)
@@ -296,6 +330,7 @@ int main(void)
         TEST(after_the_one_that_worked_all_the_others_are_tried),
         TEST(what_was_acknowledged_before_the_end_is_so),
         TEST(a_lack_of_descriptors_is_not_taken_for_a_refusal),
+        TEST(connections_that_share_a_look_up_can_be_watched_by_one_epoll),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
