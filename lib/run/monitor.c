@@ -567,10 +567,12 @@ static void handle(struct pqi_monitor *m, struct epoll_event *ev, int64_t now)
         short revents = (short)((ev->events & EPOLLIN ? POLLIN : 0) |
                                 (ev->events & EPOLLOUT ? POLLOUT : 0) |
                                 (ev->events & (EPOLLERR | EPOLLHUP) ? POLLERR : 0));
-        if (p->conn && p->conn->state == PQI_IDLE)
-            unwatch(m, p); /* it says something unasked: the next probe will find it out */
-        else if (p->conn)
+        if (p->conn && p->conn->state == PQI_IDLE) { /* something unasked: goodbye, most often */
+            unwatch(m, p);
+            pqi_shard_look_again(p->node->shard);
+        } else if (p->conn) {
             step(m, p, revents, now);
+        }
         break;
     }
     case WATCH_PARTINGS:
