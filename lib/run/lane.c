@@ -18,6 +18,7 @@
 #define SEGMENT_US 2000 /* about so long it may take: nobody is behind more than that */
 #define SPARE_MS 500    /* unused for so long, it is for a group that has none */
 #define UNSURE_MS 5     /* so long a statement that may be slow waits for fast ones */
+#define OPENING_STUCK_MS 2000 /* longer than a login takes: its server may be silent */
 
 /* ---- Choosing ------------------------------------------------------------------------------- */
 
@@ -69,6 +70,8 @@ static struct pqi_lane *add_lane(struct pqi_group *g, struct pqi_node *node)
 
 static void set_state(struct pqi_lane *lane, enum pqi_lane_state state)
 {
+    if (lane->state == PQI_LANE_CLOSED && state == PQI_LANE_OPENING)
+        lane->wanted_ns = pqi_now_ns();
     lane->state = state;
     atomic_store(&lane->state_now, state);
 }
@@ -719,6 +722,8 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
     pthread_mutex_lock(&lane->lock);
     look_for_answers(lane, &out);
     bool stuck = look_at_head(lane, r, now_ns, &out);
+    if (lane->state == PQI_LANE_OPENING && r->state != PQI_RIDE_LEAVING)
+        stuck = now_ns - lane->wanted_ns >= OPENING_STUCK_MS * PQI_MS;
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
     return stuck;

@@ -76,6 +76,7 @@ struct pqi_lane {
     bool led;
     uint32_t term; /* of who leads: another one, and it leads no more */
     int kick;      /* wakes who leads; -1: nobody has led yet */
+    int64_t wanted_ns; /* OPENING: since when */
     int64_t idle_since_ns;
     uint64_t looked_at; /* by which of the connection's jobs its session was looked at last */
     bool looks;         /* and that answer was not seen yet */
