@@ -16,7 +16,7 @@ import sys
 LAYERS = ["base", "plan", "wire", "run", "ops", "api"]
 OUTSIDERS = ["cli", "examples", "bench", "test/live"]
 BUILT = ["lib", "cli", "examples", "bench", "test/lib", "test/unit", "test/fuzz",
-         "test/live"]
+         "test/sim", "test/live"]
 
 CLIENTS = re.compile(r"(libpq-fe|libpq-events|postgres_ext|pg_config\w*)\.h$"
                      r"|(libpq|internal|hiredis|valkey)/")
