@@ -74,7 +74,7 @@ static void place_anew(struct pqi_call *c, const char *why)
  * Then the connection is a good one, but perhaps not for this call. */
 static bool is_of_another_time(const struct pqi_call *c)
 {
-    return c->conn->generation != c->generation;
+    return c->conn->generation != c->generation || pqi_conn_outdated(c->node, c->conn);
 }
 
 static void place_again(struct pqi_call *c)

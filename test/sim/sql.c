@@ -36,8 +36,9 @@ static void identity(struct sim_backend *b)
                             "16777216",
                             started,
                             s->primary ? lsn : NULL,
-                            incarnation};
-    sim_row(b, 9, values);
+                            incarnation,
+                            NULL}; /* where it was promoted: as if it was restarted since */
+    sim_row(b, 10, values);
     sim_done(b, "SELECT 1");
     /* The first one is a handshake, and may be any caller's; the others are the monitor's. */
     b->told_primary = s->primary && b->identities++ > 0;
@@ -316,7 +317,7 @@ static void read_key(struct sim_backend *b)
 
 /* clang-format off */
 static const struct sim_statement statements[] = {
-    {"select r, pg_catalog.current_setting(", NULL, "r,o,t,i,l,b,s,e,n", identity, 20, 200, false},
+    {"select r, pg_catalog.current_setting(", NULL, "r,o,t,i,l,b,s,e,n,p", identity, 20, 200, false},
     {"select fleet, shard, shards, map_version from pqrouter.stamp", NULL, "f,s,n,v", stamp, 10, 100, false},
     {"select current_user, pg_catalog.bool_or(", NULL, "u,s,b,t", login, 5, 20, false},
     {"select s.map_version, s.map,", NULL, "v,m,p", map, 10, 100, false},
