@@ -257,6 +257,9 @@ typedef struct pqr_session_options {
 PQR_API int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **out,
                              pqr_error *err);
 
+/* Bytes that a token needs at most, with its NUL. */
+#define PQR_TOKEN_MAX 64
+
 /* Ends a session; a transaction still open in it is rolled back, a connection still lent is
  * closed. Since 0.1. */
 PQR_API void pqr_session_close(pqr_session *s);

@@ -39,7 +39,7 @@ soname=$(readelf -d "$libdir/libpqrouter.so" | sed -n 's/.*SONAME.*\[\(.*\)\]/\1
 
 # Static: our archive, and libpq as pkg-config finds it (a static libpq would need half of Debian).
 shared=$(pkg-config --cflags --libs pqrouter)
-static="$(pkg-config --cflags pqrouter) -L$libdir -Wl,-Bstatic -lpqrouter -Wl,-Bdynamic $(pkg-config --libs libpq)"
+static="$(pkg-config --cflags pqrouter) -L$libdir -Wl,-Bstatic -lpqrouter -Wl,-Bdynamic $(pkg-config --libs $(pkg-config --print-requires-private pqrouter))"
 strict="-Wall -Wextra -Wpedantic -Werror"
 cp "$root/test/install/program.c" "$work/program.c"
 cp "$root/test/install/program.c" "$work/program.cc"
