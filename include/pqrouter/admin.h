@@ -27,7 +27,10 @@ typedef struct pqr_stats {
     uint64_t discarded;        /* pooled connections found dead before use */
     uint64_t fallback_reads;   /* reads that the primary served for want of a replica */
     uint64_t map_reloads;
-    uint64_t failovers; /* times a shard's primary was found on a later timeline than before */
+    uint64_t failovers;      /* times a shard's primary was found on a later timeline than before */
+    uint64_t tokens_ignored; /* damaged or made up, or of another version, tenant, fleet or key */
+    uint64_t tokens_clamped; /* ahead of the shard's primary, or of other servers: what they say
+                                does not count */
 } pqr_stats;
 
 /* Writes the first `each` bytes (sizeof(pqr_stats)) of the counters. Errors: USAGE, FORKED,

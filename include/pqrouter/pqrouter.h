@@ -247,6 +247,10 @@ typedef struct pqr_session_options {
     const char *tenant;  /* whose; NULL only where there are no shards; or PQR_CONTROL */
     size_t tenant_len;   /* its bytes; 0: up to its NUL */
     int64_t deadline_ms; /* each call's default; 0: DB_SOCKET_TIMEOUT; below: USAGE */
+    /* What was seen before, elsewhere: a token of pqr_session_token, or several with '.' between
+     * them; "": nothing yet, but a token will be asked for; NULL: none will. What is damaged, or of
+     * another tenant, fleet or key, is ignored, and counted (pqr_stats.tokens_ignored). */
+    const char *token;
 } pqr_session_options;
 #define PQR_SESSION(...) \
     (&(const pqr_session_options){.size = sizeof(pqr_session_options), __VA_ARGS__})
@@ -259,6 +263,16 @@ PQR_API int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_se
 
 /* Bytes that a token needs at most, with its NUL. */
 #define PQR_TOKEN_MAX 64
+
+/* Writes what the session has seen and written as a short text of letters, digits, '-' and '_', for
+ * a cookie, a header or a job. A session that is opened with it, in whatever process over the same
+ * servers, reads nothing older; also after a failover. "": it has seen nothing yet. No I/O.
+ * Where tokens are wanted open sessions with .token (""): then each read asks how far its server
+ * was. Without, the next session may have to ask the primary once.
+ * The session belongs to the caller's thread; with calls in flight, or a transaction open, the token
+ * covers what they did too. Errors: USAGE (NULL, or `size` is too small: PQR_TOKEN_MAX fits),
+ * NOMEM, FORKED. Since 0.1. */
+PQR_API int pqr_session_token(pqr_session *s, char *buf, size_t size);
 
 /* Ends a session; a transaction still open in it is rolled back, a connection still lent is
  * closed. Since 0.1. */

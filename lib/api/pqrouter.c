@@ -7,6 +7,7 @@
 #include "../run/lend.h"
 #include "../run/router.h"
 #include "../run/statement.h"
+#include "../run/token.h"
 #include "../run/txn.h"
 #include "check.h"
 
@@ -90,7 +91,19 @@ int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **
     PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err));
     PQI_TRY(pqi_gate_look(db, true, err));
     int code = check_tenant(db, &own, err);
-    return pqi_leave(db, code == PQR_OK ? pqi_session_open(db, &own, out, err) : code);
+    if (code == PQR_OK)
+        code = pqi_session_open(db, &own, out, err);
+    if (code == PQR_OK && own.token)
+        pqi_session_take_token(*out, own.token);
+    return pqi_leave(db, code);
+}
+
+int pqr_session_token(pqr_session *s, char *buf, size_t size)
+{
+    if (!s || !buf || size == 0)
+        return PQR_E_USAGE;
+    PQI_TRY(pqi_gate_pid(s->db, NULL));
+    return pqi_session_token(s, buf, size);
 }
 
 void pqr_session_close(pqr_session *s)

@@ -27,6 +27,7 @@ void pqi_options_free(struct pqi_options *o)
         pqi_mem_free(o->warnings[k]);
     pqi_mem_free(o->warnings);
     pqi_mem_free(o->fleet_id);
+    pqi_mem_wipe(o->token_key);
     pqi_mem_free(o->application_name);
     pqi_mem_free(o->tenant_setting);
     pqi_mem_free(o->sources);

@@ -49,6 +49,7 @@ struct pqi_options {
     int64_t retry_max;
     int64_t retry_budget_percent;
     char *fleet_id;          /* NULL: not checked */
+    char *token_key;         /* a secret; NULL: tokens are not authenticated */
     int64_t max_connections; /* 0: ask the server */
     char *application_name;  /* never NULL */
     enum pqi_preference read_preference;

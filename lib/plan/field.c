@@ -36,12 +36,13 @@ static bool set_choice(int *field, const struct pqi_option *option, const char *
 
 static int set_text(char **field, const struct pqi_option *option, const char *text)
 {
-    if (!pqi_clean(text, (size_t)option->max) || (option->dotted && !pqi_is_setting(text)))
+    if (!pqi_clean(text, (size_t)option->max) || strlen(text) < (size_t)option->min ||
+        (option->dotted && !pqi_is_setting(text)))
         return PQR_E_CONFIG;
     char *copy = pqi_mem_text(text);
     if (!copy)
         return PQR_E_NOMEM;
-    pqi_mem_free(*field);
+    pqi_mem_wipe(*field);
     *field = copy;
     return PQR_OK;
 }
@@ -74,6 +75,9 @@ void pqi_field_expect(struct pqi_buf *to, const struct pqi_option *option)
         pqi_buf_text(to, "yes or no (use 1/0, true/false, on/off)");
     else if (option->dotted)
         pqi_buf_text(to, "a setting's name of two words, such as app.tenant_id");
+    else if (option->kind == PQI_IS_SECRET)
+        pqi_buf_format(to, "a text of %" PRId64 " to %" PRId64 " bytes without control characters",
+                       option->min, option->max);
     else if (option->kind == PQI_IS_TEXT)
         pqi_buf_format(to, "a text of at most %" PRId64 " bytes", option->max);
     else
@@ -112,6 +116,8 @@ void pqi_field_show(struct pqi_buf *to, const struct pqi_options *o,
         show_choice(to, option, *(const int *)field);
     else if (option->kind == PQI_IS_YES_NO)
         pqi_buf_text(to, *(const bool *)field ? "yes" : "no");
+    else if (option->kind == PQI_IS_SECRET && *(char *const *)field)
+        pqi_buf_text(to, "(set)");
     else if (option->kind == PQI_IS_TEXT && *(char *const *)field)
         pqi_buf_text(to, *(char *const *)field);
 }

@@ -48,6 +48,11 @@ uint64_t pqi_lsn_floor(uint64_t lsn, uint64_t segment_bytes)
     return lsn;
 }
 
+uint64_t pqi_lsn_shown(uint64_t replayed, uint64_t received)
+{
+    return received == replayed || replayed == UINT64_MAX ? replayed : replayed + 1;
+}
+
 void pqi_seen_raise(struct pqi_seen *seen, uint32_t timeline, uint64_t lsn)
 {
     if (timeline > seen->timeline)

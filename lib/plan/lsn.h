@@ -14,6 +14,12 @@ bool pqi_lsn_parse(const char *text, uint64_t *out);
  * ever replays up to the former. https://www.postgresql.org/docs/15/wal-internals.html */
 uint64_t pqi_lsn_floor(uint64_t lsn, uint64_t segment_bytes);
 
+/* What a replica may have shown by a moment when it told that it has replayed up to `replayed`, and
+ * received up to `received` (0: it does not tell). A transaction becomes visible just before the end
+ * of its record counts as replayed: so where there is more than that, it may be one record beyond.
+ * That is any position past `replayed`, since replicas stop at ends of records. */
+uint64_t pqi_lsn_shown(uint64_t replayed, uint64_t received);
+
 /* What a session has written or read: nothing older may be shown to it. */
 struct pqi_seen {
     uint32_t timeline; /* 0: nothing yet */

@@ -25,6 +25,9 @@
     {AT(PQI_IS_TEXT, name_, field_), .max = (max_), .help = (help_)},
 #define SETTING(name_, field_, help_) \
     {AT(PQI_IS_TEXT, name_, field_), .max = 127, .dotted = true, .help = (help_)},
+#define SECRET(name_, field_, min_, max_, help_) \
+    {AT(PQI_IS_SECRET, name_, field_), .min = (min_), .max = (max_), .secret = true, \
+     .help = (help_)},
 #define URL(name_, help_) {.kind = PQI_IS_URL, .name = (name_), .secret = true, .help = (help_)},
 #define PART(name_, part_, default_, max_, help_) \
     {.kind = PQI_IS_PART, .name = (name_), .part = (part_), .fallback = (default_), .min = 1, \

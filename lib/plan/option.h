@@ -12,6 +12,7 @@ enum pqi_kind {
     PQI_IS_DURATION,
     PQI_IS_CHOICE,
     PQI_IS_YES_NO,
+    PQI_IS_SECRET, /* a text that is never shown */
     PQI_IS_TEXT,
     PQI_IS_URL,
     PQI_IS_PART,    /* of the one database without a URL */
@@ -28,7 +29,7 @@ struct pqi_option {
     size_t field;         /* where in struct pqi_options */
     enum pqi_part part;   /* of PQI_IS_PART and PQI_IS_LIBPQ */
     const char *fallback; /* the default as one would write it */
-    int64_t min, max;     /* of a text: max bytes; of a part: a whole number, if max is not 0 */
+    int64_t min, max;     /* of a text: bytes; of a part: a whole number, if max is not 0 */
     enum pqi_zero zero;   /* a duration of 0: out of range unless min is 0; 0; INT64_MAX */
     const char *word;     /* a duration's word for 0 ms */
     const char *choices;

@@ -2,6 +2,7 @@
 #include "options.h"
 
 #include "../base/err.h"
+#include "../base/mac.h"
 #include "databases.h"
 #include "draft.h"
 #include "env.h"
@@ -27,6 +28,15 @@ static void check_values(struct pqi_draft *d)
             "DB_STATEMENT_TIMEOUT (%s) is above DB_SOCKET_TIMEOUT (%s), which ends calls first",
             pqi_show_duration(o->statement_timeout_ms).text,
             pqi_show_duration(o->socket_timeout_ms).text);
+}
+
+/* A key that nobody checks by would be worse than none. */
+static void check_key(struct pqi_draft *d)
+{
+    if (d->o->token_key && !pqi_mac_built_in())
+        pqi_note_fault(&d->notes,
+                       "DB_TOKEN_KEY needs a build with OpenSSL: unset it, or build with "
+                       "libcrypto 3 there");
 }
 
 static bool names_service(const struct pqi_target *t)
@@ -66,6 +76,7 @@ static void read_all(struct pqi_draft *d, const char *const *env)
     pqi_databases_read(d); /* with what their URLs set */
     pqi_take_variables(d);
     check_values(d);
+    check_key(d);
     pqi_shards_build(d);
     check_service(d);
     if (d->o->strict_env)

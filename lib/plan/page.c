@@ -23,6 +23,8 @@ static void add_range(struct pqi_buf *to, const struct pqi_option *o)
         pqi_buf_text(to, "yes, no");
     else if (o->dotted)
         pqi_buf_text(to, "name.name");
+    else if (o->kind == PQI_IS_SECRET)
+        pqi_buf_format(to, "%" PRId64 " to %" PRId64 " bytes", o->min, o->max);
     else if (o->kind == PQI_IS_TEXT)
         pqi_buf_format(to, "%" PRId64 " bytes", o->max);
     else

@@ -32,6 +32,8 @@ static bool shows_what_was_seen(const struct pqi_candidate *c, const struct pqi_
     if (need->read && !c->stays &&
         !(need->elsewhere_known && pqi_seen_fresh(&need->elsewhere, c->timeline, c->replayed)))
         return false;
+    if (!c->stays && !pqi_seen_fresh(&need->shown, c->timeline, c->replayed))
+        return false;
     return pqi_seen_fresh(&need->seen, c->timeline, c->replayed);
 }
 

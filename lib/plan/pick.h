@@ -36,8 +36,9 @@ struct pqi_need {
     bool elsewhere_known;
     struct pqi_seen elsewhere;
     int min_replicas; /* with fewer than these within the limits, reads of level any take others, too */
-    bool unmeasured;   /* this process has seen no primary yet: an unknown lag is no fault */
-    bool primary_full; /* reads that fall back to the primary have their share of it */
+    bool unmeasured;       /* this process has seen no primary yet: an unknown lag is no fault */
+    bool primary_full;     /* reads that fall back to the primary have their share of it */
+    struct pqi_seen shown; /* likewise, and how far it read is known */
 };
 
 /* Beyond the limits, but not more than so many times: the second tier. */

@@ -41,6 +41,8 @@ void pqi_refuse_value(struct pqi_draft *d, const struct pqi_var *v)
     pqi_field_expect(&expected, v->option);
     if (v->option->kind == PQI_IS_TEXT && !v->option->dotted)
         pqi_note_bad_text(&d->notes, v->name, v->option->max);
+    else if (v->option->kind == PQI_IS_SECRET)
+        pqi_note_fault(&d->notes, "%s: its value is not %s", v->name, pqi_buf_str(&expected));
     else
         pqi_note_fault(&d->notes, "%s: \"%s\" is not %s", v->name, pqi_quote(v->text).text,
                        pqi_buf_str(&expected));

@@ -215,19 +215,35 @@ int pqi_token_read(const char *text, const struct pqi_token_holder *h, struct pq
 
 /* ---- What it binds to ------------------------------------------------------------------------- */
 
+static bool is_here(const struct pqi_token *t, const struct pqi_token_known *k)
+{
+    return t->shard == k->shard && t->system_id != 0 && t->system_id == k->system_id;
+}
+
+/* Has enough been told since it came? The primary alone does not know whether another one was
+ * promoted beside it. */
+static bool can_tell(const struct pqi_token *t, const struct pqi_token_known *k)
+{
+    bool here = is_here(t, k);
+    if (here && t->seen.timeline > k->timeline && !k->all_told)
+        return false;
+    if (t->unsure)
+        return k->told;
+    return k->based && (k->told || !here);
+}
+
 enum pqi_token_verdict pqi_token_judge(const struct pqi_token *t, const struct pqi_token_known *k,
                                        struct pqi_seen *out)
 {
-    bool here = t->shard == k->shard && t->system_id != 0 && t->system_id == k->system_id;
-    bool within = here && t->seen.timeline <= k->timeline && t->seen.lsn <= k->lsn;
+    bool within = is_here(t, k) && t->seen.timeline <= k->timeline && t->seen.lsn <= k->lsn;
     if (within && !t->unsure) {
         *out = t->seen;
         return PQI_TOKEN_TAKEN;
     }
-    if (!k->told) {
+    if (!can_tell(t, k)) {
         *out = (struct pqi_seen){UINT32_MAX, UINT64_MAX};
         return PQI_TOKEN_OPEN;
     }
-    *out = k->covers;
+    *out = t->unsure ? k->covers : k->base;
     return t->unsure ? PQI_TOKEN_UNSURE : PQI_TOKEN_CLAMPED;
 }

@@ -46,17 +46,23 @@ struct pqi_token_known {
     uint64_t lsn;           /* the highest position known there */
     bool told;              /* the primary has told a position since the token came: */
     struct pqi_seen covers; /* by then it was nowhere beyond */
+    bool all_told;          /* so have all its servers that answer */
+    /* Where the primary was found when it was seen first, or anew: on another timeline, restarted,
+     * with another map. What came to an end before that, and is there still, is not beyond. */
+    bool based;
+    struct pqi_seen base;
 };
 
 enum pqi_token_verdict {
     PQI_TOKEN_TAKEN,  /* by its word */
     PQI_TOKEN_OPEN,   /* only what the primary tells next can say */
     PQI_TOKEN_UNSURE, /* it said so itself: as all that the primary had when it came */
-    PQI_TOKEN_CLAMPED /* it cannot be true: likewise */
+    PQI_TOKEN_CLAMPED /* it cannot be true, or no more: as what is left of that */
 };
 
-/* What a token binds its session to, in `out` (OPEN: nothing known would do). One of another shard
- * or other servers was true once, perhaps: the tenant has moved, or the shard was restored. */
+/* What a token binds its session to, in `out` (OPEN: nothing known would do). One that is ahead of
+ * its primary, of another shard or other servers, was true once, perhaps: of what a failover or a
+ * crash has lost, of where the tenant was before, of a shard that was restored. */
 enum pqi_token_verdict pqi_token_judge(const struct pqi_token *t, const struct pqi_token_known *k,
                                        struct pqi_seen *out);
 

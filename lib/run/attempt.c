@@ -150,13 +150,22 @@ static void tell_of_write(struct pqi_call *c)
         pqi_session_wrote_on(c->session, c->node);
 }
 
+static void tell_of_read(struct pqi_call *c)
+{
+    struct pqi_position p;
+    if (c->tail > 0 && pqi_ask_read_how_far(pqi_call_answer(c, c->n - 1), &p))
+        pqi_session_read_to(c->session, c->node, c->generation, c->begun_ns, &p);
+    else
+        pqi_session_read_on(c->session, c->node, c->generation);
+}
+
 /* A read of level any promises nothing to the session, and takes nothing from it. */
 static void tell_session(struct pqi_call *c)
 {
     if (c->write && c->effects)
         tell_of_write(c);
     else if (c->unit && !c->write && c->level != PQR_LEVEL_ANY)
-        pqi_session_read_on(c->session, c->node, c->generation);
+        tell_of_read(c);
 }
 
 /* A lane does this for its riders. */

@@ -14,7 +14,7 @@
 static bool make_answers(struct pqi_call *c)
 {
     struct pqi_job *job = &c->rider.job;
-    int n = c->count + c->led;
+    int n = c->count + c->led + c->tail;
     if (!job->answers) {
         job->answers = c->few;
         if (n > (int)(sizeof c->few / sizeof *c->few))

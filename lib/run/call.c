@@ -8,12 +8,15 @@
 #include "monitor.h"
 #include "session.h"
 #include "steps.h"
+#include "token.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #define MONITOR_BORROWS_MS 50
+#define LOOK_MS 100     /* as long as a token lets a read wait for a look at the replicas … */
+#define ANSWER_MS 1000  /* … and for the primary, who alone can tell whether it may be true */
 #define REFUSAL_MS 1000 /* as long as pqr_ready waits for a refusal to be looked at again */
 
 /* DB_POOL_TIMEOUT bounds the wait for a connection, and for a server to have one with. `nowait` is
@@ -225,6 +228,24 @@ void pqi_call_drop_conn(struct pqi_call *c)
 
 /* ---- Placing -------------------------------------------------------------------------------- */
 
+/* A token that came with the session may be news here: then a look at the servers, soon, says more
+ * than sending everybody to the primary would. */
+static void heed_token(struct pqi_call *c, struct pqi_errand *e)
+{
+    struct pqr_session *s = c->session;
+    int64_t now = pqi_now_ns();
+    if (s->claimed) {
+        enum pqi_token_verdict verdict = pqi_session_bind(s, c->shard, &e->need.seen);
+        int64_t left = pqi_after_ms(c->begun_ns, 0) < c->until_ns ? c->until_ns - c->begun_ns : 0;
+        int64_t most = (verdict == PQI_TOKEN_OPEN ? ANSWER_MS : LOOK_MS) * PQI_MS;
+        int64_t since = verdict == PQI_TOKEN_OPEN ? c->begun_ns : now;
+        c->look_until_ns = since + (left / 2 < most ? left / 2 : most);
+        c->catching_up = verdict == PQI_TOKEN_OPEN || verdict == PQI_TOKEN_UNSURE;
+    }
+    e->looked_ns = now < c->look_until_ns ? s->claimed_ns : 0;
+    e->catching_up = c->catching_up;
+}
+
 static enum pqi_placing ask_for_place(struct pqi_call *c)
 {
     pqi_call_share_back(c);
@@ -240,10 +261,13 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.stay_generation = c->session->stay_generation;
         e.deal_session = c->level == PQR_LEVEL_SESSION;
         e.falls_back = c->looks ? NULL : &c->falls_back;
+        e.need.shown = c->session->shown;
         if (c->level == PQR_LEVEL_SESSION && !pqi_session_sure(c->session, c->shard))
             e.need.level = PQR_LEVEL_PRIMARY;
+        else if (c->level == PQR_LEVEL_SESSION)
+            heed_token(c, &e);
     }
-    e.need.seen = c->session->seen;
+    pqi_seen_raise(&e.need.seen, c->session->seen.timeline, c->session->seen.lsn);
     if (c->session->fixed_node) {
         c->node = c->session->fixed_node;
         c->generation = atomic_load(&c->node->pool.generation);
@@ -409,7 +433,9 @@ static int64_t waits_in_state_until(const struct pqi_call *c)
         return soonest(c->pause_until_ns, c->until_ns);
     case PQI_CALL_HOPE:
         /* Also when the shard's first look ends by its time, which is no news. */
-        return soonest(soonest(c->hope_until_ns, c->until_ns), pqi_shard_next_look(c->shard));
+        return soonest(
+            soonest(soonest(c->hope_until_ns, c->until_ns), pqi_shard_next_look(c->shard)),
+            c->look_until_ns > pqi_now_ns() ? c->look_until_ns : PQI_FOREVER);
     case PQI_CALL_QUEUE:
         return soonest(c->queue_until_ns, c->until_ns);
     case PQI_CALL_RIDE:

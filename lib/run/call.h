@@ -75,6 +75,8 @@ struct pqi_call {
     struct pqi_doubt *doubt; /* its answer was lost: it is finding out what became of it */
     int undone;              /* so often what it left in its session could not be removed */
     bool tried[PQI_NODES_MAX];
+    bool catching_up;      /* the token asks for all that the primary had */
+    int64_t look_until_ns; /* so long its session's token lets it wait for a look at the replicas */
     struct pqi_waiter waiter;
     struct pqi_ticket ticket;
     bool queued_too;  /* CLEAN: it stands in the queue besides */

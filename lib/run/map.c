@@ -1,6 +1,8 @@
 /* The shard map in force. */
 #include "map.h"
 
+#include "shard.h"
+
 struct pqi_shard *pqi_map_place(struct pqr *db, const void *tenant, size_t len, int64_t *version,
                                 bool *pinned)
 {
@@ -31,6 +33,8 @@ bool pqi_map_newest(struct pqr *db, int64_t version)
 
 void pqi_map_install(struct pqr *db, struct pqi_map *map)
 {
+    for (int i = 0; i < db->nshards && map->version > pqi_map_version(db); i++)
+        pqi_shard_map_changed(&db->shards[i]);
     pthread_mutex_lock(&db->map_lock);
     struct pqi_map *old = map;
     if (map->version > db->map->version) {

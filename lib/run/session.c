@@ -74,6 +74,7 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
         s->in_doubt = false;
         s->stay = -1;
         s->read_ns = 0;
+        s->shown = (struct pqi_seen){0};
     }
     return shard;
 }
@@ -83,6 +84,25 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
     s->stay = node->index;
     s->stay_generation = generation;
     s->read_ns = pqi_now_ns();
+}
+
+void pqi_session_read_to(struct pqr_session *s, struct pqi_node *node, uint64_t generation,
+                         int64_t begun_ns, const struct pqi_position *p)
+{
+    uint32_t timeline = pqi_shard_told(node, generation, p);
+    if (timeline == 0) {
+        pqi_session_read_on(s, node, generation);
+        return;
+    }
+    /* Reads under way together may end on several servers: then none of them may lack what another
+     * one has shown. */
+    if (s->stay != node->index || s->stay_generation != generation)
+        pqi_seen_raise(&s->seen, s->shown.timeline, s->shown.lsn);
+    pqi_seen_raise(&s->shown, timeline, p->lsn);
+    if (s->read_ns <= begun_ns) /* it was placed where all that was seen before is */
+        s->read_ns = 0;
+    s->stay = node->index;
+    s->stay_generation = generation;
 }
 
 void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,

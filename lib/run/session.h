@@ -2,6 +2,7 @@
 #ifndef PQI_SESSION_H
 #define PQI_SESSION_H
 
+#include "../plan/token.h"
 #include "state.h"
 
 struct pqr_session {
@@ -26,8 +27,14 @@ struct pqr_session {
     bool in_doubt;    /* a write may still happen, nobody knows when: reads stay on the primary */
     int write_loans;  /* lent connections that may write at any moment: as if unsure meanwhile */
     int stay;         /* the node that it read from last; -1: none */
-    int64_t read_ns;  /* when; 0: it has not read */
+    int64_t read_ns;  /* when it last read and was not told how far; 0: never */
+    struct pqi_seen shown;    /* how far it read: what another server than `stay` must have */
     uint64_t stay_generation; /* that node's, then */
+
+    bool tells;             /* its token will be asked for: reads ask how far their server was */
+    bool claimed;           /* it came with a token, which has not bound it yet */
+    struct pqi_token claim; /* that */
+    int64_t claimed_ns;     /* when it came */
 
     int calls;    /* submitted ones in flight */
     bool closing; /* it was closed meanwhile: the last of them ends it */
@@ -47,6 +54,10 @@ struct pqi_shard *pqi_session_shard(struct pqr_session *s, int64_t *map_version,
 
 /* It has just read on `node`, as it was in that generation. */
 void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uint64_t generation);
+
+/* Likewise by a call that began then, and the server has told how far it was. */
+void pqi_session_read_to(struct pqr_session *s, struct pqi_node *node, uint64_t generation,
+                         int64_t begun_ns, const struct pqi_position *p);
 
 /* It has been shown something on a connection that it holds there, beside its calls. */
 void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,

@@ -188,6 +188,12 @@ static bool lingers(const struct pqi_node *node)
            heard > 0 && pqi_now_ns() < pqi_after_ms(heard, PQI_LINGER_MS);
 }
 
+/* What the primary tells from `at_ns` on is all that is left of what was before. */
+static void found_anew(struct pqi_shard *s, int64_t at_ns)
+{
+    s->based_ns = at_ns;
+}
+
 /* Who is primary, after anything has changed. A node that was not heard of in the time of the first look
  * counts as silent. */
 static void follow(struct pqi_shard *s, struct news *news)
@@ -215,6 +221,8 @@ static void follow(struct pqi_shard *s, struct news *news)
     if (s->follow.node != s->primary || k->report.timeline != s->timeline) {
         tell_primary(s, &s->nodes[s->follow.node], news);
         s->history.n = s->horizon.n = 0; /* positions of another timeline are no measure */
+        s->reached = 0;
+        found_anew(s, 1);
     }
     if (s->first_timeline == 0)
         s->first_timeline = k->report.timeline;
@@ -288,25 +296,43 @@ static void take_sighting(struct pqi_node *node, const struct pqi_sighting *seen
     k->trouble = (struct pqi_trouble){0};
 }
 
+static uint32_t proven_timeline(const struct pqi_shard *s, const struct pqi_known *k);
+
+static void reach(struct pqi_shard *s, uint32_t timeline, uint64_t lsn)
+{
+    if (timeline == s->timeline && lsn > s->reached)
+        s->reached = lsn;
+}
+
 void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, int64_t sent_ns,
                        int64_t now_ns)
 {
     struct pqi_shard *s = node->shard;
     struct news news = {0};
     pthread_mutex_lock(&s->lock);
+    bool restarted = !is_same(&node->known, seen);
     take_sighting(node, seen, sent_ns, now_ns, &news);
     set_state(node, PQI_ANSWERED, &news);
     follow(s, &news);
     /* A replica's lag is told against the primary's sample before its own: against a later one
      * it would seem to lag by what was written between the two probes. */
     if (is_primary(s, node->index)) {
+        if (restarted || seen->end < s->base)
+            found_anew(s, 1);
+        if (s->based_ns != 0 && sent_ns >= s->based_ns) {
+            s->base = pqi_lsn_floor(seen->end, seen->segment_bytes);
+            s->based_ns = 0;
+        }
         pqi_history_add(&s->history, sent_ns, seen->lsn);
         pqi_horizon_add(&s->horizon, sent_ns, pqi_lsn_floor(seen->end, seen->segment_bytes));
         s->segment_bytes = seen->segment_bytes;
         node->known.lag = (struct pqi_lag){0, 0};
+        reach(s, s->timeline, seen->end);
     } else {
         node->known.lag = pqi_lag_of(&s->history, seen->lsn);
         node->known.measured += s->history.n > 0;
+        if (seen->role == PQR_ROLE_REPLICA)
+            reach(s, proven_timeline(s, &node->known), seen->lsn);
     }
     settle(s);
     wake_all(s);
@@ -383,6 +409,55 @@ bool pqi_shard_covers(struct pqi_shard *s, int64_t at_ns, struct pqi_seen *out)
     out->timeline = s->timeline;
     pthread_mutex_unlock(&s->lock);
     return told;
+}
+
+/* Have all that answer done so since? */
+static bool all_told(const struct pqi_shard *s, int64_t at_ns)
+{
+    for (int i = 0; i < s->n; i++) {
+        const struct pqi_known *k = &s->nodes[i].known;
+        if (k->report.state != PQR_NODE_DOWN && k->seen_ns < at_ns)
+            return false;
+    }
+    return true;
+}
+
+void pqi_shard_map_changed(struct pqi_shard *s)
+{
+    pthread_mutex_lock(&s->lock);
+    found_anew(s, pqi_now_ns());
+    pthread_mutex_unlock(&s->lock);
+}
+
+void pqi_shard_reached(struct pqi_shard *s, int64_t at_ns, struct pqi_token_known *out)
+{
+    pthread_mutex_lock(&s->lock);
+    *out = (struct pqi_token_known){.shard = s->number,
+                                    .system_id = s->system_id,
+                                    .timeline = s->timeline,
+                                    .lsn = s->reached,
+                                    .covers = {.timeline = s->timeline},
+                                    .all_told = all_told(s, at_ns),
+                                    .based = s->timeline != 0 && s->based_ns == 0,
+                                    .base = {s->timeline, s->base}};
+    out->told = pqi_horizon_after(&s->horizon, at_ns, &out->covers.lsn);
+    pthread_mutex_unlock(&s->lock);
+}
+
+uint32_t pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p)
+{
+    struct pqi_shard *s = node->shard;
+    pthread_mutex_lock(&s->lock);
+    struct pqi_known *k = &node->known;
+    bool same = atomic_load(&node->pool.generation) == generation;
+    uint32_t timeline = p->timeline ? p->timeline : same ? proven_timeline(s, k) : 0;
+    /* What each read tells anyway: how far the replica is now, not at the last probe. */
+    if (same && p->replica && k->report.role == PQR_ROLE_REPLICA && p->replayed > k->lsn)
+        k->lsn = p->replayed;
+    if (same)
+        reach(s, timeline, p->lsn);
+    pthread_mutex_unlock(&s->lock);
+    return timeline;
 }
 
 /* What a replica of an older or unproven line has replayed is no measure against this one's. */
@@ -555,15 +630,32 @@ static bool hopeless(const struct pqi_shard *s, bool write, pqr_error *err)
 static void need_after_reading(const struct pqi_shard *s, const struct pqi_errand *e,
                                struct pqi_candidate *c, struct pqi_need *need)
 {
-    need->read = e->read_ns > 0 && need->level == PQR_LEVEL_SESSION;
+    bool stays = need->stay >= 0 && need->level == PQR_LEVEL_SESSION;
+    if (stays)
+        c[need->stay].stays = atomic_load(&s->nodes[need->stay].pool.generation) ==
+                              e->stay_generation;
+    need->read = stays && e->read_ns > 0;
     if (!need->read)
         return;
-    c[need->stay].stays = atomic_load(&s->nodes[need->stay].pool.generation) == e->stay_generation;
     need->elsewhere.timeline = s->timeline;
     need->elsewhere_known = pqi_horizon_after(&s->horizon, e->read_ns, &need->elsewhere.lsn);
 }
 
-static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
+/* Only the primary would do, since no replica is known to have what the session has seen: may that be
+ * for want of a look at them? */
+static bool needs_look(const struct pqi_shard *s, const struct pqi_errand *e,
+                       const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    bool replicas = need->preference == PQI_PREFER_REPLICA ||
+                    need->preference == PQI_PREFER_REPLICA_PREFERRED;
+    for (int i = 0; i < s->n && e->looked_ns > 0 && replicas; i++)
+        if (pqi_judge(&c[i], need) == PQI_WHY_NOT_SEEN &&
+            (e->catching_up || s->nodes[i].known.seen_ns < e->looked_ns))
+            return true;
+    return false;
+}
+
+static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e, bool *look)
 {
     if (e->write)
         return s->follow.verdict == PQI_PRIMARY_IS ? &s->nodes[s->follow.node] : NULL;
@@ -581,6 +673,9 @@ static struct pqi_node *choose(struct pqi_shard *s, const struct pqi_errand *e)
                                          memory_order_relaxed);
     need.primary_full = e->falls_back && !share_is_free(s);
     int i = pqi_pick(c, s->n, &need, turn);
+    *look = (i < 0 || c[i].is_primary) && needs_look(s, e, c, &need);
+    if (*look)
+        return NULL;
     if (e->falls_back && pqi_falls_back(c, s->n, &need, i)) {
         *e->falls_back = true;
         s->fallbacks++;
@@ -602,9 +697,18 @@ static enum pqi_placing place(struct pqi_shard *s, const struct pqi_errand *e,
                               struct pqi_node **node, struct news *news, pqr_error *err)
 {
     bool may_wait = !s->settled && pqi_now_ns() < s->grace_until_ns;
+    bool look = false;
     if (!may_wait && s->primary < 0)
         follow(s, news); /* the first look is over now, which is no news */
-    struct pqi_node *found = may_wait ? NULL : choose(s, e);
+    struct pqi_node *found = may_wait ? NULL : choose(s, e, &look);
+    if (look) {
+        s->round_due_ns = 0;
+        pqi_flag_set(s->db->monitor_flag);
+        pqi_err(err, PQR_E_NO_REPLICA, "%s: no replica is known to have what the session has seen",
+                pqi_shard_called(s));
+        put_where(err, s, NULL);
+        return PQI_PLACE_WAIT;
+    }
     if (found && e->write && !e->stamping && check_stamp_for_write(s, found, err) != PQR_OK)
         return PQI_PLACE_REFUSED;
     if (found) {

@@ -3,6 +3,7 @@
 #ifndef PQI_SHARD_H
 #define PQI_SHARD_H
 
+#include "../plan/token.h"
 #include "state.h"
 
 /* What a call needs of a shard. */
@@ -17,7 +18,11 @@ struct pqi_errand {
         falls_back; /* set where it has a place in the share of reads that fall back to the primary,
                           to be given back (pqi_shard_share_back); NULL: it only looks */
     uint64_t *generation; /* into which goes the node's, as it was when this was decided; NULL */
-    const bool *tried;    /* nodes where this call already failed; NULL: none */
+    int64_t
+        looked_ns; /* rather than go to the primary, wait until every replica that may merely seem
+                          to be behind was looked at since then; 0: do not */
+    bool catching_up;  /* …or until one is not behind any more */
+    const bool *tried; /* nodes where this call already failed; NULL: none */
 };
 
 enum pqi_placing {
@@ -54,6 +59,15 @@ bool pqi_shard_covers(struct pqi_shard *s, int64_t at_ns, struct pqi_seen *out);
 
 /* It leaves the monitor's question and all calls unanswered, for so long. */
 void pqi_shard_quiet(struct pqi_node *node, int64_t ms);
+/* Tenants may have come from elsewhere. */
+void pqi_shard_map_changed(struct pqi_shard *s);
+
+/* What can be said of a token that came at `at_ns`. */
+void pqi_shard_reached(struct pqi_shard *s, int64_t at_ns, struct pqi_token_known *out);
+
+/* A node told how far it is, behind a read on it, in that generation. Returns the line of that
+ * position; 0: nobody knows it. */
+uint32_t pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p);
 
 /* A node did not answer, or refused. */
 void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);

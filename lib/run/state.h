@@ -78,7 +78,10 @@ struct pqi_shard {
     uint64_t segment_bytes;
     struct pqi_history history;
     struct pqi_horizon horizon;
-    int fallbacks;           /* reads under way at the primary for want of a replica */
+    int fallbacks;    /* reads under way at the primary for want of a replica */
+    uint64_t reached; /* the highest position known to be on `timeline` */
+    uint64_t base;    /* the primary's end of log, told after it was found, or found changed: … */
+    int64_t based_ns; /* … which was then; that is news not told yet: 0 when it is */
     struct pqi_link waiting; /* calls that wait for better knowledge (struct pqi_hope) */
 
     _Atomic bool measured; /* it has had a primary: lags can be told */
@@ -91,7 +94,7 @@ struct pqi_shard {
     X(reads) X(writes) X(transactions) X(batches) \
     X(errors) X(retries) X(unknown) X(deadlines) X(pool_timeouts) X(pool_full) \
     X(connects) X(connects_failed) X(connections_lost) X(discarded) \
-    X(fallback_reads) X(map_reloads) X(failovers)
+    X(fallback_reads) X(map_reloads) X(failovers) X(tokens_ignored) X(tokens_clamped)
 /* clang-format on */
 struct pqi_counters {
 #define X(name) _Atomic uint64_t name;
@@ -137,6 +140,7 @@ struct pqr {
     struct pqi_link loops; /* pqr_loop.of_db */
 
     struct pqi_counters counters;
+    _Atomic int64_t token_warned_ns; /* when tokens were warned of last */
 };
 
 #define pqi_count(db, name) atomic_fetch_add_explicit(&(db)->counters.name, 1, memory_order_relaxed)

@@ -25,8 +25,8 @@ static bool shareable(const struct pqi_stmt *stmts, int n)
     return !taints && n <= SHARED_STATEMENTS && bytes <= SHARED_BYTES;
 }
 
-/* Fills [read only][whose it is][the caller's …], one segment. On a lane the first does not travel:
- * its connection is read only by itself. */
+/* Fills [read only][whose it is][the caller's …][how far], one segment. On a lane the first does not
+ * travel: its connection is read only by itself. */
 static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struct pqi_group *group,
                       pqr_error *err)
 {
@@ -46,7 +46,10 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
             return code;
     }
     c->count = n;
-    c->n = c->first + n;
+    c->tail = c->session->tells && c->level != PQR_LEVEL_ANY && !c->session->fixed_node ? 1 : 0;
+    c->n = c->first + n + c->tail;
+    if (c->tail > 0)
+        stmts[c->n - 1] = pqi_ask_how_far();
     stmts[c->n - 1].sync = true;
     c->hash = n == 1 ? stmts[c->first].hash : 0;
     if (!c->session->fixed_node && !c->session->stamping && shareable(stmts + c->first, n))
@@ -58,7 +61,7 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
                    const struct pqi_how *how, pqr_error *err)
 {
     int code = PQR_OK;
-    if (!pqi_op_init(op, s, q[0]->deadline_ms, (int)n + 2, q[0]->name, how))
+    if (!pqi_op_init(op, s, q[0]->deadline_ms, (int)n + 3, q[0]->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
     op->call.level = (enum pqr_level)q[0]->level;
     if (code == PQR_OK)

@@ -63,6 +63,16 @@ enum pqi_xact pqi_ask_read_fate(const struct pqi_answer *a);
 struct pqi_stmt pqi_ask_position(void);
 bool pqi_ask_read_position(const struct pqi_conn *c, const struct pqi_answer *a, uint64_t *lsn);
 
+/* Behind reads, in their segment: how far the server is that answered them. */
+struct pqi_position {
+    bool replica;
+    uint32_t timeline; /* 0: no right to tell */
+    uint64_t lsn;      /* nothing of what was read is beyond it */
+    uint64_t replayed; /* a replica: up to there it had */
+};
+struct pqi_stmt pqi_ask_how_far(void);
+bool pqi_ask_read_how_far(const struct pqi_answer *a, struct pqi_position *out);
+
 /* Asks for the shard map with its pins, as of one moment. */
 void pqi_ask_map(struct pqi_conn *c);
 int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err);

@@ -353,6 +353,8 @@ static void no_text_tells_a_password(void **state)
         "PGPASSWORD=SeCr3t\x01",
         "REDIS_URL=redis://:SeCr3t@h",
         "DB_TOKEN_KEY=SeCr3t",
+        "DB_TOKEN_KEY=SeCr3t 0123456789 0123456789",
+        "DB_TOKEN_KEY_FILE=SeCr3t",
         "DATABASE_URI=postgresql://ann:SeCr3t@h/d",
         "DATABASE_REPLICA_1_URL=postgresql://ann:SeCr3t@h/d",
     };

@@ -259,9 +259,22 @@ static void where_a_session_read_it_may_read_again(void **state)
                 }
 }
 
+static void what_a_replica_has_shown_may_be_a_record_beyond_what_it_counts_as_replayed(void **state)
+{
+    (void)state;
+    assert_true(pqi_lsn_shown(1000, 1000) == 1000); /* there is no more that it could show */
+    assert_true(pqi_lsn_shown(1000, 1001) == 1001);
+    assert_true(pqi_lsn_shown(1000, 9000) == 1001);
+    assert_true(pqi_lsn_shown(1000, 0) == 1001);   /* it is not streamed to: nobody knows */
+    assert_true(pqi_lsn_shown(1000, 900) == 1001); /* or was not, lately */
+    assert_true(pqi_lsn_shown(UINT64_MAX, 0) == UINT64_MAX);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(
+            what_a_replica_has_shown_may_be_a_record_beyond_what_it_counts_as_replayed),
         cmocka_unit_test(a_position_is_read),
         cmocka_unit_test(what_is_no_position_is_refused_and_nothing_is_written),
         cmocka_unit_test(every_position_is_read_as_postgresql_writes_it),

@@ -2,6 +2,7 @@
  * their own. */
 #include "../lib/configs.h"
 
+#include "../../lib/base/mac.h"
 #include "../../lib/base/mem.h"
 
 #include <stdio.h>
@@ -334,7 +335,7 @@ static void planned_options_are_refused(void **state)
         "DATABASE_DIRECT_URL|DATABASE_SHARD_3_DIRECT_URL|DATABASE_REPLICA_1_WEIGHT|"
         "DATABASE_SHARD_0_REPLICA_2_WEIGHT|DATABASE_SHARD_STRATEGY|DB_CONNECTION_LIMIT_TOTAL|"
         "DB_PGBOUNCER|"
-        "DB_FILL_LIMIT|DB_TOKEN_KEY|DB_TOKEN_KEY_FILE|"
+        "DB_FILL_LIMIT|"
         "DB_BREAKER_FAILURES|DB_BREAKER_COOLDOWN|DB_CACHE_TTL|"
         "DB_CACHE_TTL_JITTER|DB_CACHE_STALE|DB_CACHE_NEGATIVE_TTL|DB_CACHE_LOCK_TIMEOUT|"
         "DB_CACHE_MAX_VALUE|DB_CACHE_LOCAL_BYTES|DB_CACHE_COMPRESSION|DB_CACHE_PREFIX|"
@@ -548,6 +549,43 @@ static void the_page_of_options_is_printed_from_the_list(void **state)
     pqi_mem_free(page);
 }
 
+static char *setting_of(const struct pqi_options *o, const char *name)
+{
+    static char value[64];
+    struct pqi_setting *settings;
+    size_t n = pqi_options_settings(o, &settings);
+    snprintf(value, sizeof value, "(not told)");
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(settings[i].name, name) == 0)
+            snprintf(value, sizeof value, "%s", settings[i].value);
+    pqi_settings_free(settings, n);
+    return value;
+}
+
+static void a_key_for_tokens_is_long_enough_and_never_shown(void **state)
+{
+    (void)state;
+    static const char size[] =
+        "DB_TOKEN_KEY: its value is not a text of 16 to 512 bytes without control characters";
+    char long_one[600] = "DB_TOKEN_KEY=";
+    memset(long_one + strlen(long_one), 'x', 513);
+    assert_fault("DB_TOKEN_KEY=fifteen bytes 1", size);
+    assert_fault("DB_TOKEN_KEY=0123456789\x01 0123456789", size);
+    assert_fault(long_one, size);
+    if (!pqi_mac_built_in()) {
+        assert_fault("DB_TOKEN_KEY=0123456789abcdef",
+                     "DB_TOKEN_KEY needs a build with OpenSSL: unset it, or build with libcrypto 3 "
+                     "there");
+        return;
+    }
+    long_one[strlen(long_one) - 1] = '\0';
+    assert_int_equal(strlen(load_good(ENV(ONE, long_one))->token_key), 512);
+    struct pqi_options *o = load_good(ENV(ONE, "DB_TOKEN_KEY=0123456789abcdef"));
+    assert_string_equal(o->token_key, "0123456789abcdef");
+    assert_string_equal(setting_of(o, "DB_TOKEN_KEY"), "(set)");
+    assert_string_equal(setting_of(load_good(ENV(ONE)), "DB_TOKEN_KEY"), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -575,6 +613,7 @@ int main(void)
         cmocka_unit_test(a_statement_timeout_above_the_socket_timeout_is_told),
         cmocka_unit_test(parameters_of_frameworks_are_ignored_with_a_warning),
         cmocka_unit_test(settings_tell_values_as_one_would_write_them_and_where_they_came_from),
+        cmocka_unit_test(a_key_for_tokens_is_long_enough_and_never_shown),
         cmocka_unit_test(the_page_of_options_is_printed_from_the_list),
     };
     return cmocka_run_group_tests(tests, NULL, forget);

@@ -311,7 +311,7 @@ static void every_small_shard_is_dealt_by_the_rule(void **state)
 /* ---- Stories --------------------------------------------------------------------------------- */
 
 static const struct pqi_need any = {
-    ANY, {0, 0}, -1, PQI_PREFER_REPLICA_PREFERRED, 0, 0, false, false, {0, 0}, 0, false, false};
+    .level = ANY, .stay = -1, .preference = PQI_PREFER_REPLICA_PREFERRED};
 
 static void five_replicas_are_dealt_in_order_past_one_that_is_down(void **state)
 {
@@ -357,9 +357,12 @@ static void a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next
 {
     (void)state;
     struct pqi_candidate node[] = {kinds[0], kinds[0], kinds[13]};
-    struct pqi_need need = {SESSION, {2, 50}, 1,     PQI_PREFER_REPLICA_PREFERRED,
-                            100,     100,     false, false,
-                            {0, 0},  0,       false, false};
+    struct pqi_need need = {.level = SESSION,
+                            .seen = {2, 50},
+                            .stay = 1,
+                            .preference = PQI_PREFER_REPLICA_PREFERRED,
+                            .max_lag_ms = 100,
+                            .max_lag_bytes = 100};
     for (uint64_t turn = 0; turn < 10; turn++)
         assert_int_equal(pqi_pick(node, 3, &need, turn), 1);
     need.seen.lsn = 51;
@@ -368,6 +371,27 @@ static void a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next
     assert_int_equal(need.stay, 0);
     need.seen.lsn = 52; /* its own write: no replica has it yet */
     assert_int_equal(pqi_pick(node, 3, &need, 8), 2);
+}
+
+static void what_one_replica_has_shown_the_others_must_have(void **state)
+{
+    (void)state;
+    struct pqi_candidate node[] = {kinds[0], kinds[0], kinds[13]};
+    struct pqi_need need = {
+        .level = SESSION, .stay = 1, .preference = PQI_PREFER_REPLICA_PREFERRED, .shown = {2, 51}};
+    node[1].stays = true; /* where it was shown that: it has only gone on since */
+    for (uint64_t turn = 0; turn < 4; turn++)
+        assert_int_equal(pqi_pick(node, 3, &need, turn), 1);
+    node[1].state = PQR_NODE_DOWN;
+    assert_int_equal(pqi_judge(&node[0], &need), PQI_WHY_NOT_SEEN);
+    assert_int_equal(pqi_pick(node, 3, &need, 0), 2);
+    node[0].replayed = 51;
+    assert_int_equal(pqi_pick(node, 3, &need, 0), 0);
+    node[0].timeline = 1;
+    assert_int_equal(pqi_pick(node, 3, &need, 0), 2);
+    node[1].state = PQR_NODE_UP;
+    node[1].stays = false; /* it was restarted: it may be behind what it had shown */
+    assert_int_equal(pqi_pick(node, 3, &need, 0), 2);
 }
 
 static void a_read_of_level_any_does_not_stay(void **state)
@@ -580,6 +604,7 @@ int main(void)
         cmocka_unit_test(without_limits_even_an_unknown_lag_will_do),
         cmocka_unit_test(each_limit_holds_alone),
         cmocka_unit_test(a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next),
+        cmocka_unit_test(what_one_replica_has_shown_the_others_must_have),
         cmocka_unit_test(a_read_of_level_any_does_not_stay),
         cmocka_unit_test(a_read_of_level_any_asks_not_what_the_session_has_seen),
         cmocka_unit_test(a_shard_without_nodes_serves_nobody),

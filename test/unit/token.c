@@ -349,36 +349,53 @@ static void check_verdict(const struct pqi_token *t, const struct pqi_token_know
 {
     struct pqi_seen out = {99, 99};
     enum pqi_token_verdict v = pqi_token_judge(t, k, &out);
-    bool true_once = t->shard == k->shard && t->system_id == k->system_id && k->system_id != 0;
-    bool can_be = true_once && t->seen.timeline <= k->timeline && t->seen.lsn <= k->lsn;
+    bool here = t->shard == k->shard && t->system_id == k->system_id && k->system_id != 0;
+    bool can_be = here && t->seen.timeline <= k->timeline && t->seen.lsn <= k->lsn;
+    bool promoted = here && t->seen.timeline > k->timeline; /* perhaps */
     if (can_be && !t->unsure) {
         assert_int_equal(v, PQI_TOKEN_TAKEN); /* no question is asked for it */
         assert_true(out.timeline == t->seen.timeline && out.lsn == t->seen.lsn);
-    } else if (k->told) {
-        assert_int_equal(v, t->unsure ? PQI_TOKEN_UNSURE : PQI_TOKEN_CLAMPED);
-        assert_true(out.timeline == k->covers.timeline && out.lsn == k->covers.lsn);
+        return;
+    }
+    if (v == PQI_TOKEN_OPEN) { /* nobody passes for fresh; and it does not stay so */
+        assert_false(pqi_seen_fresh(&out, k->timeline, k->lsn));
+        assert_false(k->told && k->all_told && k->based);
+        return;
+    }
+    assert_true(k->all_told || !promoted);
+    if (t->unsure) {
+        assert_int_equal(v, PQI_TOKEN_UNSURE);
+        assert_true(k->told && out.timeline == k->covers.timeline && out.lsn == k->covers.lsn);
     } else {
-        assert_int_equal(v, PQI_TOKEN_OPEN);
-        assert_false(pqi_seen_fresh(&out, k->timeline, k->lsn)); /* nobody passes for fresh */
+        assert_int_equal(v, PQI_TOKEN_CLAMPED);
+        assert_true(k->told || !here); /* not before the primary was asked once more */
+        assert_true(k->based && out.timeline == k->base.timeline && out.lsn == k->base.lsn);
     }
 }
 
-static void what_a_token_binds_to_is_what_it_says_or_all_there_was(void **state)
+static void what_a_token_binds_to_is_what_it_says_or_what_is_left_of_it(void **state)
 {
     (void)state;
     int cases = 0;
     for (int i = 0; i < 3 * 3 * 3 * 3 * 2; i++)
-        for (int j = 0; j < 3 * 3 * 3 * 2; j++, cases++) {
+        for (int j = 0; j < 3 * 3 * 3 * 8; j++, cases++) {
             struct pqi_token t = {i % 3 - 1,
                                   (uint64_t)(i / 3 % 3),
                                   {(uint32_t)(i / 9 % 3), (uint64_t)(i / 27 % 3)},
                                   i / 81};
-            struct pqi_token_known k = {
-                1,      (uint64_t)(j % 3),         (uint32_t)(j / 3 % 3), (uint64_t)(j / 9 % 3),
-                j / 27, {(uint32_t)(j / 3 % 3), 7}};
+            uint32_t timeline = (uint32_t)(j / 3 % 3);
+            struct pqi_token_known k = {.shard = 1,
+                                        .system_id = (uint64_t)(j % 3),
+                                        .timeline = timeline,
+                                        .lsn = (uint64_t)(j / 9 % 3),
+                                        .told = j / 27 & 1,
+                                        .covers = {timeline, 7},
+                                        .all_told = j / 27 & 2,
+                                        .based = j / 27 & 4,
+                                        .base = {timeline, 5}};
             check_verdict(&t, &k);
         }
-    assert_int_equal(cases, 162 * 54);
+    assert_int_equal(cases, 162 * 216);
 }
 
 int main(void)
@@ -399,7 +416,7 @@ int main(void)
         cmocka_unit_test(a_key_is_what_protects_from_made_up_tokens),
         cmocka_unit_test(of_several_tokens_the_highest_counts),
         cmocka_unit_test(tokens_that_do_not_compare_make_an_unsure_one),
-        cmocka_unit_test(what_a_token_binds_to_is_what_it_says_or_all_there_was),
+        cmocka_unit_test(what_a_token_binds_to_is_what_it_says_or_what_is_left_of_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
