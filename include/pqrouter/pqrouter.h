@@ -373,6 +373,10 @@ typedef struct pqr_query {
     const char *idempotency_key; /* pqr_write: of all writes of its tenant with this key (1 to 200
                                     bytes) one happens, and the others are told its outcome: see
                                     pqr_outcome. NULL: none */
+    int64_t max_lag_ms; /* pqr_read, of level any or session: not from a replica that may be further
+                            behind than that; one below DB_HEALTH_INTERVAL goes to the primary. No
+                            primary answers, so nobody knows: NO_PRIMARY. 0: no bound of its own;
+                            below: USAGE */
 } pqr_query;
 #define PQR_QUERY(...) (&(const pqr_query){.size = sizeof(pqr_query), __VA_ARGS__})
 
@@ -397,7 +401,7 @@ PQR_API int pqr_read(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_e
 PQR_API int pqr_write(pqr_session *s, const pqr_query *q, pqr_result **res, pqr_error *err);
 
 /* Runs `n` reads in one round trip on one server. All or nothing: on failure every res[i] is
- * NULL and err.index tells the first statement that failed. Level and deadline are the first
+ * NULL and err.index tells the first statement that failed. Level, bound and deadline are the first
  * query's. Errors: as pqr_read. Since 0.1. */
 PQR_API int pqr_read_batch(pqr_session *s, const pqr_query *const *queries, size_t n,
                            pqr_result **res, pqr_error *err);

@@ -59,8 +59,16 @@ int pqi_check_deadline(int64_t deadline_ms, pqr_error *err)
                          (long long)deadline_ms);
 }
 
+static int check_bound(int64_t max_lag_ms, pqr_error *err)
+{
+    return max_lag_ms >= 0 ? PQR_OK
+                           : pqi_err(err, PQR_E_USAGE, ".max_lag_ms is %lld: it is 0 or more",
+                                     (long long)max_lag_ms);
+}
+
 static int check_query(const pqr_query *q, pqr_error *err)
 {
+    PQI_TRY(check_bound(q->max_lag_ms, err));
     PQI_TRY(check_level(q->level, err));
     PQI_TRY(pqi_check_deadline(q->deadline_ms, err));
     return q->nparams > 0 ? pqi_need(q->params, ".params", err) : PQR_OK;

@@ -11,6 +11,12 @@ static bool wants_primary_only(const struct pqi_need *need)
     return need->level == PQR_LEVEL_PRIMARY || need->preference == PQI_PREFER_PRIMARY;
 }
 
+static bool within_bound(const struct pqi_candidate *c, const struct pqi_need *need)
+{
+    return need->bound_ms >= need->look_every_ms && c->lag.ms >= 0 && c->lag_age_ms >= 0 &&
+           c->lag_age_ms <= need->bound_ms && c->lag.ms <= need->bound_ms - c->lag_age_ms;
+}
+
 static enum pqi_why judge_lag(const struct pqi_candidate *c, const struct pqi_need *need)
 {
     bool excused = need->unmeasured && c->lag.bytes < 0;
@@ -23,6 +29,8 @@ static enum pqi_why judge_lag(const struct pqi_candidate *c, const struct pqi_ne
         return PQI_WHY_LAG_UNKNOWN;
     if (by_ms && c->lag.ms > need->max_lag_ms)
         return PQI_WHY_LAG_MS;
+    if (need->bound_ms > 0 && !within_bound(c, need))
+        return PQI_WHY_BOUND;
     return PQI_WHY_OK;
 }
 
@@ -193,6 +201,19 @@ const char *pqi_why_text(enum pqi_why why, const struct pqi_candidate *c,
     case PQI_WHY_LAG_MS:
         snprintf(buf, size, "lags %" PRId64 " ms, more than %" PRId64 " ms", c->lag.ms,
                  need->max_lag_ms);
+        return buf;
+    case PQI_WHY_BOUND:
+        if (need->bound_ms < need->look_every_ms)
+            snprintf(buf, size, "the read allows %" PRId64 " ms, less than DB_HEALTH_INTERVAL",
+                     need->bound_ms);
+        else if (c->lag.ms < 0 || c->lag_age_ms < 0)
+            snprintf(buf, size, "its lag is unknown, and the read allows only %" PRId64 " ms",
+                     need->bound_ms);
+        else
+            snprintf(buf, size,
+                     "was %" PRId64 " ms behind %" PRId64 " ms ago, and the read allows %" PRId64
+                     " ms",
+                     c->lag.ms, c->lag_age_ms, need->bound_ms);
         return buf;
     case PQI_WHY_NOT_SEEN:
         return "has not replayed what the session has seen";

@@ -22,6 +22,7 @@ struct pqi_candidate {
     int64_t
         full_ms; /* so long all its connections have been in use, and none came back; 0: not so */
     bool stays;  /* the session's last read was on this very server, which has only gone on since */
+    int64_t lag_age_ms; /* how old what `lag` is measured from is; -1: not known */
 };
 
 /* What the read asks for. */
@@ -32,6 +33,8 @@ struct pqi_need {
     enum pqi_preference preference;
     int64_t max_lag_ms;    /* 0: no limit in time */
     int64_t max_lag_bytes; /* 0: no limit in bytes */
+    int64_t bound_ms;      /* the read's own limit in time, counted until now; 0: none */
+    int64_t look_every_ms; /* so often servers are looked at: a smaller bound is never held */
     bool read; /* the session has read: a server but `stay` must have replayed `elsewhere` */
     bool elsewhere_known;
     struct pqi_seen elsewhere;
@@ -54,6 +57,7 @@ enum pqi_why {
     PQI_WHY_LAG_UNKNOWN,
     PQI_WHY_LAG_BYTES,
     PQI_WHY_LAG_MS,
+    PQI_WHY_BOUND,    /* perhaps further behind than the read allows */
     PQI_WHY_NOT_SEEN, /* behind what the session has seen */
     PQI_WHY_TRIED,
     PQI_WHY_NOT_ASKED /* the level or the preference asks for the other role */

@@ -262,6 +262,7 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         e.deal_session = c->level == PQR_LEVEL_SESSION;
         e.falls_back = c->looks ? NULL : &c->falls_back;
         e.need.shown = c->session->shown;
+        e.need.bound_ms = c->max_lag_ms;
         if (c->level == PQR_LEVEL_SESSION && !pqi_session_sure(c->session, c->shard))
             e.need.level = PQR_LEVEL_PRIMARY;
         else if (c->level == PQR_LEVEL_SESSION)

@@ -19,6 +19,7 @@ struct pqi_call {
     bool effects;         /* may have happened when its answer is lost */
     bool early, partial;  /* as in struct pqi_failure */
     enum pqr_level level; /* reads */
+    int64_t max_lag_ms;   /* reads: their own bound; 0: none */
     const struct pqi_stmt *stmts;
     int n;
     int first, count; /* which of them are the caller's */

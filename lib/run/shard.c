@@ -331,6 +331,7 @@ void pqi_shard_sighted(struct pqi_node *node, const struct pqi_sighting *seen, i
     } else {
         node->known.lag = pqi_lag_of(&s->history, seen->lsn);
         node->known.measured += s->history.n > 0;
+        node->known.lag_at_ns = s->history.n > 0 ? s->history.sample[s->history.n - 1].at_ns : 0;
         if (seen->role == PQR_ROLE_REPLICA)
             reach(s, proven_timeline(s, &node->known), seen->lsn);
     }
@@ -475,6 +476,7 @@ void pqi_shard_need(const struct pqi_shard *s, enum pqr_level level, struct pqi_
                               .stay = -1,
                               .preference = o->read_preference,
                               .max_lag_ms = o->max_replica_lag_ms,
+                              .look_every_ms = o->health_interval_ms,
                               .max_lag_bytes = o->max_replica_lag_bytes,
                               .min_replicas = (int)o->min_replicas,
                               .unmeasured = !atomic_load(&s->measured)};
@@ -494,6 +496,7 @@ static uint64_t system_of(const struct pqi_shard *s)
 void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const bool *tried)
 {
     uint64_t system = system_of(s);
+    int64_t now = pqi_now_ns();
     for (int i = 0; i < s->n; i++) {
         const struct pqi_known *k = &s->nodes[i].known;
         out[i] = (struct pqi_candidate){
@@ -504,6 +507,7 @@ void pqi_shard_candidates(struct pqi_shard *s, struct pqi_candidate *out, const 
                         pqi_stamp_check(&k->stamp, &s->expected, false, NULL) == PQR_OK,
             .tried = tried && tried[i],
             .lag = measured_lag(s, k),
+            .lag_age_ms = k->lag_at_ns > 0 ? (now - k->lag_at_ns + PQI_MS - 1) / PQI_MS : -1,
             .timeline = proven_timeline(s, k),
             .replayed = k->lsn,
             .full_ms = pqi_pool_full_ms(&s->nodes[i].pool),

@@ -26,6 +26,7 @@ struct pqi_known {
     int64_t incarnation_us; /* as in struct pqi_sighting */
     struct pqi_stamp stamp;
     struct pqi_lag lag;
+    int64_t lag_at_ns;  /* when the primary was seen where it is measured from; 0: never */
     uint64_t lsn;       /* written or replayed, when it answered last */
     int64_t seen_ns;    /* when that was; 0: never */
     int64_t latency_us; /* -1: not measured */

@@ -64,6 +64,7 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
     if (!pqi_op_init(op, s, q[0]->deadline_ms, (int)n + 3, q[0]->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a batch");
     op->call.level = (enum pqr_level)q[0]->level;
+    op->call.max_lag_ms = q[0]->max_lag_ms;
     if (code == PQR_OK)
         code = build_read(op, q, (int)n, how->group, err);
     if (code != PQR_OK)

@@ -527,6 +527,65 @@ static void tokens_that_are_made_up_do_not_move_reads_to_the_primary(void **stat
     ask(P, "update counter set n = 0");
 }
 
+/* ---- Levels ---------------------------------------------------------------------------------- */
+
+static const char *source_within(pqr *db, int level, int64_t max_lag_ms)
+{
+    static char source[64];
+    pqr_session *s = session_with(db, NULL);
+    pqr_result *res;
+    OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .level = level, .max_lag_ms = max_lag_ms), &res,
+                &live_error));
+    snprintf(source, sizeof source, "%s", pqr_source(res));
+    pqr_result_free(res);
+    pqr_session_close(s);
+    return source;
+}
+
+static bool on_primary(pqr *db, int level, int64_t max_lag_ms)
+{
+    return strcmp(source_within(db, level, max_lag_ms), P) == 0;
+}
+
+static void a_read_with_a_bound_is_not_served_by_who_may_be_further_behind(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(QUICK, LENIENT);
+    EVENTUALLY(20000, !on_primary(db, PQR_LEVEL_ANY, 2000) && !on_primary(db, 0, 2000));
+    assert_true(on_primary(db, PQR_LEVEL_ANY, 99)); /* below the interval: nobody could know */
+    fleet("pause-replay " R1);
+    fleet("pause-replay " R2);
+    ask(P, "update counter set n = 1");
+    EVENTUALLY(20000, on_primary(db, PQR_LEVEL_ANY, 2000));
+    assert_true(on_primary(db, PQR_LEVEL_ANY, 2000)); /* it gets no better by itself */
+    assert_true(on_primary(db, 0, 2000));
+    assert_false(on_primary(db, PQR_LEVEL_ANY, 0));
+    assert_false(on_primary(db, PQR_LEVEL_ANY, 3600000));
+    fleet("resume-replay " R1);
+    fleet("resume-replay " R2);
+    EVENTUALLY(20000, !on_primary(db, PQR_LEVEL_ANY, 2000));
+    everybody_has(1);
+    ask(P, "update counter set n = 0");
+    pqr_session *s = session_with(db, NULL);
+    FAILS(PQR_E_USAGE,
+          pqr_read(s, PQR_QUERY(.sql = "select 1", .max_lag_ms = -1), NULL, &live_error));
+    pqr_session_close(s);
+    pqr_close(db, 0);
+}
+
+static void without_a_primary_a_read_with_a_bound_is_refused_and_others_are_served(pqr *db)
+{
+    EVENTUALLY(20000, health_of(db, P).state == PQR_NODE_DOWN);
+    pqr_session *s = session_with(db, NULL);
+    const pqr_query *bounded = PQR_QUERY(.sql = "select 1", .level = PQR_LEVEL_ANY,
+                                         .max_lag_ms = 200, .deadline_ms = 1000);
+    live_sleep_ms(300); /* what was seen before is older than that now */
+    FAILS(PQR_E_NO_PRIMARY, pqr_read(s, bounded, NULL, &live_error));
+    says("the read allows 200 ms");
+    assert_false(on_primary(db, PQR_LEVEL_ANY, 0));
+    pqr_session_close(s);
+}
+
 /* ---- After a failover ------------------------------------------------------------------------ */
 
 /* The second process hears of the new primary by the token alone: its own next look is far away. */
@@ -544,6 +603,7 @@ static void tokens_hold_across_a_failover(void **state)
     everybody_has(1);
     fleet("pause-replay " R2); /* on the old line it stays */
     fleet("kill " P);
+    without_a_primary_a_read_with_a_bound_is_refused_and_others_are_served(p.db[0]);
     fleet("promote " R1);
     s = session_with(p.db[0], before);
     assert_int_equal(look(s, NULL), 1);
@@ -581,6 +641,7 @@ int main(void)
         cmocka_unit_test(a_token_of_another_tenant_or_a_damaged_one_is_ignored),
         cmocka_unit_test(with_a_key_only_tokens_made_with_it_count),
         cmocka_unit_test(tokens_that_are_made_up_do_not_move_reads_to_the_primary),
+        cmocka_unit_test(a_read_with_a_bound_is_not_served_by_who_may_be_further_behind),
         cmocka_unit_test(tokens_hold_across_a_failover),
     };
     return cmocka_run_group_tests(tests, prepare, NULL);

@@ -52,6 +52,10 @@ static bool holds(enum pqi_why why, const struct pqi_candidate *c, const struct 
         return c->is_replica && bytes && c->lag.bytes > need->max_lag_bytes;
     case PQI_WHY_LAG_MS:
         return c->is_replica && ms && c->lag.ms > need->max_lag_ms;
+    case PQI_WHY_BOUND: /* perhaps it is: what is not known counts */
+        return c->is_replica && need->bound_ms > 0 &&
+               (need->bound_ms < need->look_every_ms || c->lag.ms < 0 || c->lag_age_ms < 0 ||
+                c->lag.ms + c->lag_age_ms > need->bound_ms);
     case PQI_WHY_NOT_SEEN:
         return c->is_replica && need->level == SESSION && (older || c->replayed < need->seen.lsn);
     case PQI_WHY_TRIED:
@@ -83,7 +87,7 @@ static int digit(long *rest, int n)
 
 static const int64_t lags[] = {-1, 0, 100, 101};
 
-enum { CANDIDATES = 4 * 3 * 2 * 2 * 4 * 4 * 4 * 3 * 2 };
+enum { CANDIDATES = 4 * 3 * 2 * 2 * 4 * 4 * 4 * 3 * 3 };
 
 static struct pqi_candidate candidate(long i)
 {
@@ -97,11 +101,12 @@ static struct pqi_candidate candidate(long i)
     c.lag.ms = lags[digit(&i, 4)];
     c.timeline = (uint32_t)digit(&i, 4);
     c.replayed = 49 + (uint64_t)digit(&i, 3);
-    c.full_ms = 250 * digit(&i, 2); /* no reason: it is judged all the same */
+    c.lag_age_ms = digit(&i, 3) - 1;
+    c.full_ms = 250 * (c.timeline % 2); /* no reason: it is judged all the same */
     return c;
 }
 
-enum { NEEDS = 3 * 4 * 2 * 2 * 3 };
+enum { NEEDS = 3 * 4 * 2 * 2 * 3 * 4 };
 
 static struct pqi_need need_of(long i)
 {
@@ -112,6 +117,8 @@ static struct pqi_need need_of(long i)
     need.max_lag_bytes = 100 * digit(&i, 2);
     need.max_lag_ms = 100 * digit(&i, 2);
     need.seen = seen[digit(&i, 3)];
+    need.look_every_ms = 100;
+    need.bound_ms = (const int64_t[]){0, 99, 100, 101}[digit(&i, 4)];
     return need;
 }
 
@@ -136,28 +143,28 @@ static void every_candidate_is_judged_for_a_true_reason(void **state)
 /* The nodes that shards are made of; a session has seen {2, 50}, limits are 100. */
 /* clang-format off */
 static const struct pqi_candidate kinds[] = {
-    {UP, false, true, true, false, {0, 0}, 2, 50, 0, false},            /* a replica in order */
-    {UP, false, true, true, false, {100, 100}, 2, 60, 249, false},      /* at the limits */
-    {UP, false, true, true, false, {101, 0}, 2, 50, 0, false},          /* too many bytes behind */
-    {UP, false, true, true, false, {0, 101}, 2, 50, 0, false},          /* too long behind */
-    {UP, false, true, true, false, {50, -1}, 2, 50, 0, false},          /* its age is not known */
-    {UP, false, true, true, false, {10, 10}, 2, 49, 0, false},          /* behind the session */
-    {UP, false, true, true, false, {0, 0}, 1, 90, 0, false},            /* on a timeline of before */
-    {SUSPECT, false, true, true, false, {0, 0}, 2, 50, 0, false},       /* silent */
-    {UP, false, true, true, true, {0, 0}, 2, 50, 0, false},             /* tried */
-    {UP, false, true, false, false, {0, 0}, 2, 50, 0, false},           /* of another shard */
-    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50, 0, false}, /* down */
-    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0, 0, false},
-    {UP, false, false, true, false, {0, 0}, 2, 50, 0, false},      /* claims to be primary */
-    {UP, true, false, true, false, {0, 0}, 2, 50, 0, false},       /* the primary */
-    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0, 0, false}, /* it, silent and not measured */
-    {UP, true, false, true, true, {0, 0}, 2, 50, 0, false},        /* it, tried */
-    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, 0, false},
-    {UP, false, true, true, false, {0, 0}, 0, 90, 0, false},       /* a replica of unproven timeline */
-    {UP, false, true, true, false, {0, 0}, 2, 50, 250, false},     /* in order, and full */
-    {UP, false, true, true, false, {100, 100}, 2, 60, 250, false}, /* at the limits, and full */
-    {UP, false, true, true, false, {10, 10}, 2, 49, 250, false},   /* behind the session, and full */
-    {UP, true, false, true, false, {0, 0}, 2, 50, 250, false},     /* the primary, full */
+    {UP, false, true, true, false, {0, 0}, 2, 50, 0, false, 0},            /* a replica in order */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 249, false, 0},      /* at the limits */
+    {UP, false, true, true, false, {101, 0}, 2, 50, 0, false, 0},          /* too many bytes behind */
+    {UP, false, true, true, false, {0, 101}, 2, 50, 0, false, 0},          /* too long behind */
+    {UP, false, true, true, false, {50, -1}, 2, 50, 0, false, 0},          /* its age is not known */
+    {UP, false, true, true, false, {10, 10}, 2, 49, 0, false, 0},          /* behind the session */
+    {UP, false, true, true, false, {0, 0}, 1, 90, 0, false, 0},            /* on a timeline of before */
+    {SUSPECT, false, true, true, false, {0, 0}, 2, 50, 0, false, 0},       /* silent */
+    {UP, false, true, true, true, {0, 0}, 2, 50, 0, false, 0},             /* tried */
+    {UP, false, true, false, false, {0, 0}, 2, 50, 0, false, 0},           /* of another shard */
+    {PQR_NODE_DOWN, false, true, true, false, {0, 0}, 2, 50, 0, false, 0}, /* down */
+    {PQR_NODE_UNKNOWN, false, false, false, false, {-1, -1}, 0, 0, 0, false, 0},
+    {UP, false, false, true, false, {0, 0}, 2, 50, 0, false, 0},      /* claims to be primary */
+    {UP, true, false, true, false, {0, 0}, 2, 50, 0, false, 0},       /* the primary */
+    {SUSPECT, true, false, true, false, {-1, -1}, 2, 0, 0, false, 0}, /* it, silent and not measured */
+    {UP, true, false, true, true, {0, 0}, 2, 50, 0, false, 0},        /* it, tried */
+    {PQR_NODE_DOWN, true, false, true, false, {0, 0}, 2, 50, 0, false, 0},
+    {UP, false, true, true, false, {0, 0}, 0, 90, 0, false, 0},       /* a replica of unproven timeline */
+    {UP, false, true, true, false, {0, 0}, 2, 50, 250, false, 0},     /* in order, and full */
+    {UP, false, true, true, false, {100, 100}, 2, 60, 250, false, 0}, /* at the limits, and full */
+    {UP, false, true, true, false, {10, 10}, 2, 49, 250, false, 0},   /* behind the session, and full */
+    {UP, true, false, true, false, {0, 0}, 2, 50, 250, false, 0},     /* the primary, full */
 };
 /* clang-format on */
 enum { KINDS = (int)COUNT(kinds), MOST = 3 };
@@ -394,6 +401,31 @@ static void what_one_replica_has_shown_the_others_must_have(void **state)
     assert_int_equal(pqi_pick(node, 3, &need, 0), 2);
 }
 
+static void a_bound_counts_from_now_and_not_from_the_last_look(void **state)
+{
+    (void)state;
+    char buf[100];
+    struct pqi_candidate node[] = {kinds[0], kinds[13]};
+    struct pqi_need need = any;
+    need.look_every_ms = 1000;
+    need.bound_ms = 2000;
+    node[0].lag.ms = 500;
+    node[0].lag_age_ms = 1500;
+    assert_int_equal(pqi_pick(node, 2, &need, 0), 0);
+    node[0].lag_age_ms = 1501; /* also while no primary answers: then it only grows */
+    assert_int_equal(pqi_pick(node, 2, &need, 0), 1);
+    assert_int_equal(pqi_pick(node, 1, &need, 0), -1);
+    assert_string_equal(pqi_why_text(PQI_WHY_BOUND, &node[0], &need, buf, sizeof buf),
+                        "was 500 ms behind 1501 ms ago, and the read allows 2000 ms");
+    node[0].lag_age_ms = INT64_MAX;
+    assert_int_equal(pqi_pick(node, 2, &need, 0), 1);
+    need.bound_ms = 999;
+    node[0].lag_age_ms = node[0].lag.ms = 0;
+    assert_int_equal(pqi_pick(node, 2, &need, 0), 1);
+    assert_string_equal(pqi_why_text(PQI_WHY_BOUND, &node[0], &need, buf, sizeof buf),
+                        "the read allows 999 ms, less than DB_HEALTH_INTERVAL");
+}
+
 static void a_read_of_level_any_does_not_stay(void **state)
 {
     (void)state;
@@ -605,6 +637,7 @@ int main(void)
         cmocka_unit_test(each_limit_holds_alone),
         cmocka_unit_test(a_session_leaves_a_replica_that_falls_behind_and_settles_on_the_next),
         cmocka_unit_test(what_one_replica_has_shown_the_others_must_have),
+        cmocka_unit_test(a_bound_counts_from_now_and_not_from_the_last_look),
         cmocka_unit_test(a_read_of_level_any_does_not_stay),
         cmocka_unit_test(a_read_of_level_any_asks_not_what_the_session_has_seen),
         cmocka_unit_test(a_shard_without_nodes_serves_nobody),
