@@ -55,6 +55,7 @@ static void add_headers(struct MHD_Response *response, const struct reply *reply
     add_header(response, "Cache-Control", "no-store");
     add_header(response, "X-Served-By", *reply->served_by ? reply->served_by : "none");
     add_header(response, "Location", reply->location);
+    add_header(response, "Set-Cookie", reply->cookie);
     add_header(response, "Allow", reply->http == 405 ? reply->allow : "");
     add_header(response, "Retry-After", reply->http == 503 ? "1" : "");
     add_header(response, "WWW-Authenticate", reply->http == 401 ? "Bearer" : "");

@@ -25,6 +25,20 @@ bool request_token(const struct request *r, uint8_t token[TOKEN_BYTES])
            base64url_read(header + strlen(scheme), token, TOKEN_BYTES);
 }
 
+const char *request_seen(const struct request *r)
+{
+    const char *seen = MHD_lookup_connection_value(r->http, MHD_COOKIE_KIND, "seen");
+    return seen ? seen : "";
+}
+
+void reply_seen(struct reply *reply, const struct request *r)
+{
+    char token[PQR_TOKEN_MAX];
+    if (r->session && pqr_session_token(r->session, token, sizeof token) == PQR_OK && *token)
+        snprintf(reply->cookie, sizeof reply->cookie, "seen=%s; Path=/t/%s; HttpOnly; SameSite=Lax",
+                 token, r->tenant);
+}
+
 int request_level(const struct request *r)
 {
     const char *cache = request_header(r, "Cache-Control");

@@ -8,7 +8,7 @@
 
 #include <jansson.h>
 
-enum { TENANT_MAX = 63, LOCATION_MAX = 160 };
+enum { TENANT_MAX = 63, LOCATION_MAX = 160, COOKIE_MAX = 256 };
 
 struct MHD_Connection;
 
@@ -31,6 +31,7 @@ struct reply {
     json_t *body;
     char served_by[32]; /* the server whose answer this is; "": none was asked */
     char location[LOCATION_MAX];
+    char cookie[COOKIE_MAX];
     char allow[64]; /* methods that the path has, for WRONG_METHOD */
 };
 
@@ -44,8 +45,15 @@ const char *request_header(const struct request *r, const char *name);
 /* The token that it came with; false: none, or none that can be. */
 bool request_token(const struct request *r, uint8_t token[TOKEN_BYTES]);
 
-/* How fresh a read of this request must be. Each request is a session of its own, so it knows
- * nothing of what the client wrote in another one: `Cache-Control: no-cache` asks the primary. */
+/* What the client has seen and written in requests before, to whichever process: the token of its
+ * cookie; "": it has none. For pqr_session_open. */
+const char *request_seen(const struct request *r);
+
+/* Into the cookie goes what it has seen by now: before the session is closed. */
+void reply_seen(struct reply *reply, const struct request *r);
+
+/* How fresh a read of this request must be: what another client has just written, only the primary
+ * surely has, and `Cache-Control: no-cache` asks that. */
 int request_level(const struct request *r);
 
 /* PQR_OK, with `body`. Notes who has answered, and frees `res`. */

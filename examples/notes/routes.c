@@ -36,13 +36,15 @@ static int run(const struct route *route, struct request *r, struct reply *reply
 {
     if (route->needs == PUBLIC)
         return route->handler(r, reply);
-    int code = pqr_session_open(
-        r->app->db, PQR_SESSION(.tenant = r->tenant, .deadline_ms = r->app->deadline_ms),
-        &r->session, &r->err);
+    int code = pqr_session_open(r->app->db,
+                                PQR_SESSION(.tenant = r->tenant, .deadline_ms = r->app->deadline_ms,
+                                            .token = request_seen(r)),
+                                &r->session, &r->err);
     if (code == PQR_OK && route->needs == LOGGED_IN)
         code = login_check(r);
     if (code == PQR_OK)
         code = route->handler(r, reply);
+    reply_seen(reply, r);
     pqr_session_close(r->session);
     r->session = NULL;
     return code;

@@ -93,6 +93,7 @@ static const struct route routes[] = {
 /* A session may be closed in the callback of its last call. */
 static void end(struct work *w, int code)
 {
+    reply_seen(&w->reply, &w->r);
     pqr_session_close(w->r.session);
     w->r.session = NULL;
     w->code = code;
@@ -175,9 +176,11 @@ static int first_step(struct work *w)
 {
     /* A replica may not know of a logout yet: good enough to read, not to change anything. */
     bool reads = strcmp(w->r.method, "GET") == 0;
-    int code = pqr_session_open(
-        w->r.app->db, PQR_SESSION(.tenant = w->r.tenant, .deadline_ms = w->r.app->deadline_ms),
-        &w->r.session, &w->r.err);
+    int code = pqr_session_open(w->r.app->db,
+                                PQR_SESSION(.tenant = w->r.tenant,
+                                            .deadline_ms = w->r.app->deadline_ms,
+                                            .token = request_seen(&w->r)),
+                                &w->r.session, &w->r.err);
     if (code == PQR_OK && !request_token(&w->r, w->token))
         code = UNAUTHORIZED;
     if (code == PQR_OK)

@@ -625,6 +625,49 @@ class Notes(Case):
         self.assertEqual(200, t.ask("GET", f"/notes/{note}").status)
 
 
+class Seen(Case):
+
+    def test_a_second_process_reads_what_the_first_one_wrote_though_a_replica_is_paused(self):
+        lenient = {"DB_MAX_REPLICA_LAG": "0", "DB_MAX_REPLICA_LAG_BYTES": "0"}
+        first, second = self.server(**lenient), self.server(**lenient)
+        t = self.tenant(first)
+        t.note("old")
+        cookie = self.keep(t.ask("GET", "/notes/count", Cache_Control=""))
+        everybody_has(t, 1)
+        fleet.pause_replay("shard0/replica1")
+        try:
+            for n in range(2, 12):
+                created = first.ask("POST", f"/t/{t.name}/notes", {"slug": f"n{n}", "title": "x"},
+                                    t.token, Cookie=cookie)
+                cookie = self.keep(created)
+                counted = second.ask("GET", f"/t/{t.name}/notes/count", None, t.token, Cookie=cookie)
+                cookie = self.keep(counted)
+                self.assertEqual(n, counted.body["count"])
+            # Who has no cookie sees what was before.
+            counted = second.ask("GET", f"/t/{t.name}/notes/count", None, t.token)
+            self.assertEqual((1, "shard0/replica1"), (counted.body["count"], counted.served_by))
+        finally:
+            fleet.resume_replay("shard0/replica1")
+
+    def test_a_cookie_that_is_nonsense_does_no_harm(self):
+        t = Tenant(new_tenant())
+        for seen in ("", "x", "p" * 4000, "seen=seen", "p%00", "pAAAA.pAAAA"):
+            answer = t.on.ask("GET", f"/t/{t.name}/notes", None, t.token, Cookie=f"seen={seen}")
+            self.assertEqual(200, answer.status)
+
+    def keep(self, answer):
+        """As a browser does. The cookie is the tenant's own."""
+        self.assertLess(answer.status, 400, answer.body)
+        found = re.fullmatch(r"(seen=[\w-]+); Path=/t/[a-z0-9-]+; HttpOnly; SameSite=Lax",
+                             answer.headers["Set-Cookie"])
+        return found[1]
+
+
+def everybody_has(t, n):
+    count = f"select count(*) from notes.note where tenant = '{t.name}'"
+    assert eventually(lambda: fleet.sql("shard0/replica1", count) == str(n))
+
+
 class Tenants(Case):
     """Two that live on the same shard, in the same tables."""
 

@@ -185,6 +185,21 @@ class Paths(Case):
         self.assertTrue(eventually(lambda: t.ask(
             "GET", "/notes", Cache_Control="").served_by == "shard0/replica1"))
 
+    def test_what_was_written_to_the_other_server_is_read_with_its_cookie(self):
+        t = Tenant(new_tenant(0))
+        notes.fleet.pause_replay("shard0/replica1")
+        try:
+            for n in range(1, 6):
+                created = notes.server.ask("POST", f"/t/{t.name}/notes",
+                                           {"slug": f"n{n}", "title": "x"}, t.token)
+                self.assertEqual(201, created.status)
+                cookie = created.headers["Set-Cookie"].split(";")[0]
+                listed = server.ask("GET", f"/t/{t.name}/notes", None, t.token, Cookie=cookie)
+                self.assertEqual(n, len(listed.body["notes"]))
+                self.assertRegex(listed.headers["Set-Cookie"], r"^seen=[\w-]+; Path=/t/")
+        finally:
+            notes.fleet.resume_replay("shard0/replica1")
+
     def test_health_tells_of_every_server(self):
         body = server.ask("GET", "/health").body
         self.assertEqual(("ok", {f"shard{s}/{n}" for s in (0, 1) for n in ("primary", "replica1")}),
