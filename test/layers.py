@@ -2,7 +2,7 @@
 """layers.py [ROOT]: the rules of the house, read from the sources. Exit status 1 if one is broken.
 
   1. Includes point down: base < plan < wire < run < ops < api. Public headers include none of them.
-  2. cli, examples, bench and test/live see only <pqrouter/…>, also by way of test/lib.
+  2. cli, examples, bench, test/live and test/chaos see only <pqrouter/…>, also by way of test/lib.
   3. Modules (a .c and its .h) do not include each other in a circle.
   4. Of the library and the command, only wire includes the headers of libpq and hiredis.
   5. In lib, only base/mem.c allocates and frees, only wire/world.c reads the clock or chance.
@@ -14,9 +14,9 @@ import re
 import sys
 
 LAYERS = ["base", "plan", "wire", "run", "ops", "api"]
-OUTSIDERS = ["cli", "examples", "bench", "test/live"]
+OUTSIDERS = ["cli", "examples", "bench", "test/live", "test/chaos"]
 BUILT = ["lib", "cli", "examples", "bench", "test/lib", "test/unit", "test/fuzz",
-         "test/sim", "test/live"]
+         "test/sim", "test/live", "test/chaos"]
 
 CLIENTS = re.compile(r"(libpq-fe|libpq-events|postgres_ext|pg_config\w*)\.h$"
                      r"|(libpq|internal|hiredis|valkey)/")
