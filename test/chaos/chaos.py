@@ -29,11 +29,12 @@ from schedule import Nemesis
 
 BUILD = os.environ.get("BUILD") or os.path.join(ROOT, "build")
 RECOVER_S = 20
+SOON_NS = 300_000_000       # what comes so soon after a fault may be due to it
 # What the driver is told beside the URLs: it shall notice and give up in test's time, not in a day's.
 SETTINGS = {"DB_HEALTH_INTERVAL": "200ms", "DB_CONNECT_TIMEOUT": "3", "DB_POOL_TIMEOUT": "2",
             "DB_CONNECTION_LIMIT": "16", "DB_MAX_REPLICA_LAG": "2"}
 SERVER = {"client_connection_check_interval": "250ms", "autovacuum": "off",
-          "wal_receiver_status_interval": "1s"}
+          "wal_receiver_status_interval": "1s", "superuser_reserved_connections": "10"}
 
 
 class Misuse(Exception):
@@ -185,7 +186,8 @@ class Trial:
         replicas = {n: self.rows(n) for s in self.stage.shards for n in self.faults.standbys(s)}
         self.keep("final.json", {"final": final, "later": later, "replicas": replicas})
         self.keep("run.json", {
-            "meta": {"sync": self.stage.args.sync, "seed": self.options["seed"], "began": self.began,
+            "meta": {"sync": self.stage.args.sync, "seed": self.options["seed"],
+                     "slack_ms": self.stage.args.slack, "began": self.began,
                      "ended": self.ended},
             "faults": self.faults.noted, "promotions": self.faults.promotions,
             "forks": self.faults.forks, "errors": self.faults.errors})
@@ -253,6 +255,18 @@ def first_writes(run):
     return found
 
 
+def reads_failed(run):
+    """Reads that had time enough and failed all the same, by the fault that was about."""
+    found = collections.Counter()
+    for op in run.ops:
+        if (op.label == "FAILED" and not op.writes and op.kind != "fail_read"
+                and op.code != "CANCELLED" and op.deadline_ms >= 300):
+            about = {f["kind"] for f in run.faults
+                     if f["from"] < op.end and op.call < f["until"] + SOON_NS}
+            found["+".join(sorted(about)) or "no fault"] += 1
+    return dict(found.most_common())
+
+
 def summary(trial, run, report):
     labels = collections.Counter(op.label or "no end" for op in run.ops)
     writes = [op for op in run.ops if op.writes]
@@ -267,8 +281,7 @@ def summary(trial, run, report):
         "failed_by_code": dict(collections.Counter(
             f"{op.code} {op.sqlstate}".strip() for op in run.ops
             if op.label == "FAILED").most_common()),
-        "reads_failed": sum(op.label == "FAILED" and not op.writes and op.kind != "fail_read"
-                            and op.code != "CANCELLED" for op in run.ops),
+        "reads_failed": reads_failed(run),
         "faults": dict(collections.Counter(f["kind"] for f in run.faults)),
         "promotions": first_writes(run), "recovered_ms": trial.recovered_ms,
         "counts": dict(report.counts),
@@ -282,7 +295,7 @@ def table(s):
         return f"  {name:<34} {value}"
     rows = [line("operations", s["operations"]), line("OK", s["ok"]), line("FAILED", s["failed"]),
             line("UNKNOWN", s["unknown"]), line("  of them had happened", s["unknown_that_happened"])]
-    rows += [line("reads that failed", s["reads_failed"])]
+    rows += [line(f"reads failed: {about}", n) for about, n in list(s["reads_failed"].items())[:9]]
     rows += [line(f"failed: {code}", n) for code, n in s["failed_by_code"].items()]
     rows += [line(f"fault: {kind}", n) for kind, n in sorted(s["faults"].items())]
     rows += [line(f"first write after promotion of {p['node']}",
@@ -312,6 +325,8 @@ def arguments(argv):
     p.add_argument("--max-connections", type=int, default=60, help="of each server; default: 60")
     p.add_argument("--faults", default=",".join(ALL), help="only these kinds, with commas between")
     p.add_argument("--longest", type=float, default=2.0, help="seconds that a fault lasts at most")
+    p.add_argument("--slack", type=int, default=100, metavar="MS",
+                   help="behind a deadline, for slow builds; default: 100")
     p.add_argument("--mutant", default="none", help="a mistake of the driver's, to be found")
     p.add_argument("--keep", metavar="DIR", help="keep the run there, whatever comes out")
     args = p.parse_args(argv)
@@ -365,6 +380,9 @@ def main(argv):
     args = arguments(argv)
     folder = args.keep or tempfile.mkdtemp(prefix="pqrouter-chaos-")
     os.makedirs(folder, exist_ok=True)
+    if os.listdir(folder):
+        print(f"chaos: {folder} is not empty: two runs are not to be mixed", file=sys.stderr)
+        return 2
     try:
         s, report = chaos(args, folder)
     except (FleetError, Misuse) as e:

@@ -17,7 +17,7 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from records import GRACE_NS, OPENING, load, value_fault
 
-DEADLINE_SLACK_NS = 100_000_000
+SLACK_MS = 100                  # that a call may end behind its deadline
 SETTLE_NS = 1_500_000_000       # after a fault: a dead connection may be found only by its next use
 BRANCHES = 5000                 # that are tried to explain what a read saw
 READS_OF = {"list": ("list",), "batch": ("list", "reg", "counter"), "get": ("reg",),
@@ -406,15 +406,15 @@ def each_operation_ends_once(facts, report):
 
 
 def each_operation_ends_in_time(facts, report):
-    stalls = sorted(facts.run.stalls)
+    stalls, slack = sorted(facts.run.stalls), facts.run.meta.get("slack_ms", SLACK_MS) * 1_000_000
     for op in facts.run.ops:
         if op.end is None:
             continue
         late = op.end - op.call - op.deadline_ms * 1_000_000
-        if late > DEADLINE_SLACK_NS:        # nobody keeps a deadline without a processor
+        if late > slack:        # nobody keeps a deadline without a processor
             late -= max(op.kept, stalled(stalls, op))
         report.counts["latest_ms"] = max(report.counts["latest_ms"], late // 1_000_000)
-        if late > DEADLINE_SLACK_NS:
+        if late > slack:
             report.add("late", f"{told(op)} ended {ms(late)} after its deadline")
 
 

@@ -155,9 +155,9 @@ int main(int argc, char **argv)
     static struct driver d;
     pqr_error err;
     d.set = settings(argc, argv);
-    d.fd = open(d.set.history, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    d.fd = open(d.set.history, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0644);
     if (d.fd < 0)
-        fail(d.set.history, "cannot be written");
+        fail(d.set.history, "is there already, or cannot be written");
     if (pqr_open(&d.db, NULL, &err) != PQR_OK || pqr_ready(d.db, 30000, &err) != PQR_OK)
         fail("the fleet", err.message);
     history_head(&d);

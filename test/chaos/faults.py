@@ -37,8 +37,9 @@ class Faults:
         self.fleet, self.net, self.run, self.say = fleet, net, run, say
         self.chance = random.Random(seed)
         self.ending = threading.Event()
-        self.lock = threading.Lock()        # of the notes and of `taken`
-        self.taken = set()                  # nodes that a fault holds now
+        self.lock = threading.Condition()   # of the notes, and of the next two
+        self.taken = set()                  # servers that a fault holds now
+        self.wanted = set()                 # …and those that one waits for
         self.noted, self.promotions, self.forks, self.errors = [], [], [], []
         rows = [row for row in fleet.status() if row["node"] != "redis"]
         self.ports = {row["node"]: row["port"] for row in rows}
@@ -71,41 +72,61 @@ class Faults:
             note["until"] = now()
 
     @contextlib.contextmanager
-    def hold(self, *nodes):
-        """These nodes are ours; False: another fault has one of them."""
+    def hold(self, things, wait):
+        """These are ours until the end; False: another fault has one of them. Who waits for some
+        comes first: nobody else gets one of them meanwhile."""
+        things = set(things)
         with self.lock:
-            free = not self.taken & set(nodes)
-            if free:
-                self.taken |= set(nodes)
+            self.wanted |= things if wait else set()
+            free = not things & self.taken and (wait or not things & self.wanted)
+            if wait:
+                free = self.lock.wait_for(lambda: not things & self.taken, HEAL_S)
+                self.wanted -= things
+            self.taken |= things if free else set()
         try:
             yield free
         finally:
-            if free:
-                with self.lock:
-                    self.taken -= set(nodes)
+            with self.lock:
+                self.taken -= things if free else set()
+                self.lock.notify_all()
 
-    def inject(self, kind, shard, seconds):
-        """Whatever goes wrong with it, the fleet is whole again behind it, or we say why not."""
-        primary = self.primary[shard]
-        node = primary
-        if kind in REPLICA:
-            if not self.standbys(shard):
-                return
-            node = self.chance.choice(self.standbys(shard))
-        elif kind in NET:
-            node = self.chance.choice(self.nodes[shard])
-        mine = self.nodes[shard] if kind in TOPOLOGY or kind == "rolling_restart" else [node]
-        if kind in TOPOLOGY and not self.standbys(shard):
+    def inject(self, kind, shard, seconds, wait=False):
+        """Whatever goes wrong with it, its servers are whole again behind it."""
+        node = self.place_of(kind, shard)
+        if node is None:
             return
-        with self.hold(*mine) as free:
+        with self.hold(self.needs(kind, shard, node), wait) as free:
             if not free:
                 return
+            node = node if kind in NET else self.place_of(kind, shard, node)
             with self.fault(kind, node):
                 try:
                     getattr(self, kind)(shard, node, seconds)
                 except (FleetError, OSError) as e:
                     self.errors.append(f"{kind} {node}: {e}")
                     self.say(f"{kind} {node}: {e}")
+                    self.mend(shard, node)
+
+    def place_of(self, kind, shard, node=None):
+        """The server that it begins with; None: there is none of that sort. The primary may have
+        become another one while we waited."""
+        if kind in REPLICA + TOPOLOGY and not self.standbys(shard):
+            return None
+        if kind in NET:
+            return self.chance.choice(self.nodes[shard])
+        if kind not in REPLICA:
+            return self.primary[shard]
+        return node if node in self.standbys(shard) else self.chance.choice(self.standbys(shard))
+
+    def needs(self, kind, shard, node):
+        """What nobody else may touch meanwhile: a server, or only the proxy before it."""
+        if kind in NET:
+            return ["proxy of " + node]
+        if kind in TOPOLOGY or kind == "rolling_restart":
+            return self.nodes[shard]
+        if kind in ("terminate_backends", "ddl"):
+            return [kind]
+        return [node]
 
     # --- Promotions
 
@@ -235,9 +256,10 @@ class Faults:
 
     def terminate_backends(self, _, node, seconds):
         for _ in range(max(2, int(seconds / 0.15))):
-            self.sql(node, "select count(pg_terminate_backend(pid)) from (select pid from "
-                     "pg_stat_activity where usename = 'app' and backend_type = 'client backend' "
-                     "order by random() limit 3) few")
+            with contextlib.suppress(FleetError):       # it is down, by another fault
+                self.sql(node, "select count(pg_terminate_backend(pid)) from (select pid from "
+                         "pg_stat_activity where usename = 'app' and backend_type = "
+                         "'client backend' order by random() limit 3) few", timeout=2)
             self.nap(0.15)
 
     def slots_full(self, _, node, seconds):
@@ -283,9 +305,8 @@ class Faults:
             for change in ("add column extra integer", "drop column extra"):
                 with contextlib.suppress(FleetError):       # somebody held a lock for too long
                     self.sql(node, "set lock_timeout = '300ms'",
-                             f"alter table chaos.reg {change}")
+                             f"alter table chaos.reg {change}", timeout=2)
                 self.nap(0.15)
-        self.until(lambda: self.dropped(node))
 
     def dropped(self, node):
         try:
@@ -349,7 +370,8 @@ class Faults:
                 ("server", "C"), ("server", "Z"), ("server", "D"), ("server", "2"), ("server", "1"),
                 ("server", "E"), ("client", "P"), ("client", "B"), ("client", "E"), ("client", "S")])
             self.through(node, 0.5, "cut", side=side, type=kind, one_in=self.chance.choice([5, 20]),
-                         where=self.chance.choice(["before", "inside", "behind"]))
+                         where=self.chance.choice(["before", "inside", "behind"]),
+                         quietly=self.chance.random() < 0.3)
 
     # --- The end
 
@@ -358,16 +380,24 @@ class Faults:
         for node in self.ports:
             self.net.set(node, "pass")
         for shard, primary in self.primary.items():
-            self.wake(primary)
+            self.mend(shard, primary)
             for node in self.standbys(shard):
-                self.wake(node)
-                if self.is_standby(node):
-                    if self.paused(node):
-                        self.fleet.resume_replay(node)
-                    self.join(node, primary)
-                else:
-                    self.fleet.rejoin(node, primary)
+                self.mend(shard, node)
             self.until(lambda: self.dropped(primary))
+
+    def mend(self, shard, node):
+        """Up, and what it should be."""
+        self.wake(node)
+        primary = self.primary[shard]
+        if node == primary:
+            return
+        self.wake(primary)
+        if not self.is_standby(node):
+            self.fleet.rejoin(node, primary)
+            return
+        if self.paused(node):
+            self.fleet.resume_replay(node)
+        self.join(node, primary)
 
     def wake(self, node):
         role = next(row["role"] for row in self.fleet.status() if row["node"] == node)

@@ -9,14 +9,15 @@ JSON list [which, fault, {how}] a line on standard input, answered by "ok". Ends
   swallow                   what the server says is dropped; it works on
   blackhole                 nothing passes in either direction, new connections neither
   refuse                    new connections are reset
-  cut       side, type, where, one_in
-                            resets a connection before, inside or behind a message of this type
-                            from this side ("server" or "client"), one in so many of them
+  cut       side, type, where, one_in, quietly
+                            resets (quietly: closes) a connection before, inside or behind a message
+                            of this type from this side ("server" or "client"), one in so many
 """
 
 import asyncio
 import collections
 import json
+import logging
 import os
 import random
 import socket
@@ -109,6 +110,12 @@ class Link:
                 s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.abort()
 
+    def end(self):
+        """Both ends get FIN."""
+        self.tainted = True
+        for end in self.ends.values():
+            end.close()
+
     def lost(self, side):
         """One end is gone: the other hears the same."""
         self.place.links.discard(self)
@@ -128,7 +135,7 @@ class Link:
                 if kind == how["type"] and self.place.chance.randrange(how["one_in"]) == 0:
                     at = {"before": begin, "inside": (begin + end) // 2, "behind": end}[how["where"]]
                     self.put(side, data[:at])
-                    return self.reset()
+                    return self.end() if how["quietly"] else self.reset()
         late = how["ms"] / 1000 if fault == "delay" else 0
         if late or self.waiting[side] or OTHER[side] not in self.ends:
             loop = asyncio.get_running_loop()
@@ -196,6 +203,7 @@ def fail(loop, context):
 
 async def main(ports, seed):
     asyncio.get_running_loop().set_exception_handler(fail)
+    logging.getLogger("asyncio").setLevel(logging.ERROR)    # a write to who is gone is no news
     chance = random.Random(seed)
     places, servers = [], []
     for port in ports:
