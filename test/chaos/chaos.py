@@ -371,9 +371,11 @@ def chaos(args, folder):
     return s, report
 
 
-def again(args, seed):
-    given = [a for a in sys.argv[1:]]
-    return " ".join(["./dev chaos", *given] + ([] if args.seed is not None else ["--seed", str(seed)]))
+def again(argv, args, seed):
+    """The command that does the same; not into the same folder."""
+    left = [a for i, a in enumerate(argv) if a != "--keep" and argv[i - 1:i] != ["--keep"]
+            and not a.startswith("--keep=")]
+    return " ".join(["./dev chaos", *left] + ([] if args.seed is not None else ["--seed", str(seed)]))
 
 
 def main(argv):
@@ -391,7 +393,7 @@ def main(argv):
     print(json.dumps(s, indent=1) if args.json else table(s))
     for rule, text in report.violations[:20]:
         print(f"{rule}: {text}", file=sys.stderr)
-    print(f"again: {again(args, s['seed'])}", file=sys.stderr)
+    print(f"again: {again(argv, args, s['seed'])}", file=sys.stderr)
     if report.violations or args.keep:
         print(f"kept in {folder}", file=sys.stderr)
     else:

@@ -57,7 +57,7 @@ def axis(began, ended, x):
 def promotions(run, x):
     return [f'<line x1="{x(p["until"]):.1f}" x2="{x(p["until"]):.1f}" y1="10" y2="{HEIGHT}" '
             f'stroke="#333" stroke-dasharray="4 3"/><text x="{x(p["until"]) + 3:.1f}" y="10">'
-            f'{html.escape(p["node"])}</text>' for p in run.promotions]
+            f'{short(p["node"])}</text>' for p in run.promotions]
 
 
 def lanes(run, x):
@@ -72,3 +72,9 @@ def lanes(run, x):
                              f'width="{max(1, x(f["until"]) - x(f["from"])):.1f}">'
                              f'<title>{html.escape(f["node"])}</title></rect>')
     return found
+
+
+def short(node):
+    """"shard1/replica2" → "1r2"; there may be many of them beside each other."""
+    shard, _, name = node.partition("/")
+    return shard.removeprefix("shard") + name.replace("replica", "r").replace("primary", "p")
