@@ -441,20 +441,18 @@ def labels_are_honest(facts, report):
 
 def unknown_only_in_faults(facts, report):
     """A write may be in doubt if a fault was about, or its own deadline or a cancel came."""
-    windows = sorted((f["from"], f["until"] + SETTLE_NS) for f in facts.run.faults)
-    cancels = 0
+    windows = [(f["from"], f["until"] + SETTLE_NS) for f in facts.run.faults]
     for op in facts.run.ops:
         if op.label != "UNKNOWN" or op.end is None:
             continue
-        if op.end - op.call >= (op.deadline_ms - 2) * 1_000_000:
+        if op.cancelled:
+            report.counts["unknown_by_cancel"] += 1
+        elif op.end - op.call >= (op.deadline_ms - 2) * 1_000_000:
             report.counts["unknown_by_deadline"] += 1
         elif any(start < op.end and op.call < until for start, until in windows):
             report.counts["unknown_by_fault"] += 1
-        elif "cancel" in op.message:
-            cancels += 1
         else:
             report.add("unknown", f"{told(op)} is in doubt, and there was no fault: {op.message}")
-    report.counts["unknown_by_cancel"] = cancels
 
 
 # ---- The end ---------------------------------------------------------------------------------

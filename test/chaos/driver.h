@@ -73,7 +73,8 @@ struct op {
     int32_t level, isolation;
     pqr_param params[STEPS][PARAMS_MAX];
     pqr_query q[STEPS];
-    int steps; /* statements: of a batch or a transaction several */
+    int steps;      /* statements: of a batch or a transaction several */
+    bool cancelled; /* by us, before its end */
     int64_t called_ns,
         kept_ns; /* kept: how long its thread had waited for a processor until then */
 };

@@ -148,6 +148,8 @@ void history_end(struct driver *d, const struct op *op, enum label label, int co
     add(&l, ",\"rt\":%d,\"kept\":%lld", (int)err->retry,
         (long long)(kept_waiting_ns() - op->kept_ns));
     add_text(&l, "node", node);
+    if (op->cancelled)
+        add(&l, ",\"cancelled\":true");
     if (code != PQR_OK) {
         add_text(&l, "st", err->sqlstate);
         add_text(&l, "msg", err->message);

@@ -106,6 +106,7 @@ static int look(struct crowd_actor *all, int n, bool stop)
         struct actor *a = &all[i].a;
         if (a->busy && a->cancel && a->call) {
             a->cancel = false;
+            a->op.cancelled = true;
             pqr_cancel(a->call);
         }
         if (!a->busy && !stop && a->due_ns <= now)

@@ -37,6 +37,7 @@ class Op:
     retry: int = 0
     kept: int = 0           # ns that its thread waited for a processor meanwhile
     node: str = ""
+    cancelled: bool = False
     sqlstate: str = ""
     message: str = ""
     got: list = field(default_factory=list)
@@ -142,6 +143,7 @@ def add_end(op, line):
     op.end, op.label, op.code = line["t"], line["l"], line["code"]
     op.retry, op.kept, op.node, op.got = line["rt"], line["kept"], line["node"], line["got"]
     op.sqlstate, op.message = line.get("st", ""), line.get("msg", "")
+    op.cancelled = line.get("cancelled", False)
 
 
 # ---- Values ----------------------------------------------------------------------------------

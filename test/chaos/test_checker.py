@@ -427,12 +427,13 @@ class Checker(unittest.TestCase):
             op.kept, s.run.stalls = 0, [(op.end - 2 * MS, op.end)]
             self.assertEqual(check(s.run).violations, [])
 
-    def test_a_write_may_be_in_doubt_at_its_deadline(self):
+    def test_a_write_may_be_in_doubt_at_its_deadline_and_when_it_is_cancelled(self):
         s = Spoiler(3)
         s.run.faults.clear()
-        for op in s.run.ops:
-            if op.label == "UNKNOWN":
-                op.end = op.call + op.deadline_ms * MS
+        doubtful = [op for op in s.run.ops if op.label == "UNKNOWN"]
+        for i, op in enumerate(doubtful):
+            op.end = op.call + (op.deadline_ms if i else 1) * MS
+        doubtful[0].cancelled = True
         self.assertNotIn("unknown", s.found())
 
 
