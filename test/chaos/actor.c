@@ -78,7 +78,8 @@ static int transfer(struct actor *a, pqr_error *err)
     if (a->d->set.mutant == MUTANT_SPLIT_TRANSFER)
         return move_apart(a, err);
     const pqr_tx_options *how = PQR_TX(.isolation = a->op.isolation,
-                                       .deadline_ms = a->op.deadline_ms);
+                                       .deadline_ms = a->op.deadline_ms,
+                                       .idempotency_key = a->op.once);
     return pqr_transact(a->s, how, move_all, &a->op, err);
 }
 
@@ -131,13 +132,13 @@ static void pause_for(int64_t ns)
     nanosleep(&(struct timespec){.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000}, NULL);
 }
 
-static void one(struct actor *a)
+/* From its first line in the history to its last. Returns how the call ended. */
+static int run(struct actor *a)
 {
     pqr_result *res[BATCH] = {NULL};
     pqr_error err = {.code = PQR_OK};
     int n = 0;
     enum mutant mutant = a->d->set.mutant;
-    op_choose(a);
     history_call(a->d, &a->op);
     int code = call(a, res, &n, &err);
     if (code == PQR_E_UNKNOWN && mutant == MUTANT_RETRY_UNKNOWN)
@@ -147,6 +148,15 @@ static void one(struct actor *a)
     op_done(a, code, &err, res, n);
     for (int i = 0; i < BATCH; i++)
         pqr_result_free(res[i]);
+    return code;
+}
+
+static void one(struct actor *a)
+{
+    op_choose(a);
+    int code = run(a);
+    if (op_again(a, code))
+        run(a);
 }
 
 void *actor_thread(void *actor)

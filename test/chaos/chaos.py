@@ -64,8 +64,7 @@ class Stage:
                     self.fleet.sql(f"{shard}/primary", f.read(),
                                    "grant usage on schema chaos to app",
                                    "grant all on all tables in schema chaos to app")
-            if args.shards > 1:
-                self.command("init")
+            self.command("init")        # idempotency keys need its table
             ports = {row["node"]: row["port"] for row in self.fleet.status()}
             self.net = Net(ports, seed)
         except BaseException:
@@ -276,6 +275,7 @@ def summary(trial, run, report):
         "operations": len(run.ops), "ok": labels["OK"], "failed": labels["FAILED"],
         "unknown": labels["UNKNOWN"],
         "writes": len(writes), "writes_unknown": sum(op.label == "UNKNOWN" for op in writes),
+        "rows_lost": sum(op.code == "ROWS_LOST" for op in run.ops),
         "unknown_that_happened": sum(op.label == "UNKNOWN" and op.id in run.final.uids()
                                      for op in writes if op.kind != "add"),
         "failed_by_code": dict(collections.Counter(
@@ -295,6 +295,7 @@ def table(s):
         return f"  {name:<34} {value}"
     rows = [line("operations", s["operations"]), line("OK", s["ok"]), line("FAILED", s["failed"]),
             line("UNKNOWN", s["unknown"]), line("  of them had happened", s["unknown_that_happened"])]
+    rows += [line("OK, its rows lost", s["rows_lost"])]
     rows += [line(f"reads failed: {about}", n) for about, n in list(s["reads_failed"].items())[:9]]
     rows += [line(f"failed: {code}", n) for code, n in s["failed_by_code"].items()]
     rows += [line(f"fault: {kind}", n) for kind, n in sorted(s["faults"].items())]

@@ -42,11 +42,13 @@ class Facts:
         self.by_id = {op.id: op for op in run.ops}
         self.uids = run.final.uids()
         self.shards = run.shard_of()
-        self.lost = {op.id for op in run.ops if op.ok and leaves_uid(op) and op.id not in self.uids}
+        self.lost = {op.id for op in run.ops
+                     if op.ok and leaves_uid(op) and op.left not in self.uids}
         self.order = {key: [uid for _, uid, _ in rows] for key, rows in run.final.log.items()}
         self.absent = collections.defaultdict(list)     # place of a list → entries it has not
         for op in run.ops:
-            if op.kind in ("append", "slow") and op.label != "FAILED" and op.id not in self.uids:
+            if (op.kind in ("append", "slow") and op.label != "FAILED" and not op.repeats
+                    and op.id not in self.uids):
                 self.absent[op.tenant, op.key].append(op)
         self.chains = {key: {ver: uid for ver, uid in rows} for key, rows in run.final.past.items()}
 
@@ -59,7 +61,8 @@ class Facts:
 
 
 def leaves_uid(op):
-    """Does it leave a row with its id, if it happens? A cas that found another version does not."""
+    """Does it leave a row with its id, if it happens? A cas that found another version does not,
+    nor does one whose answer is lost say whether it did."""
     if op.kind == "cas":
         return not op.ok or op.number() is not None
     return op.writes and op.kind != "add"
@@ -70,7 +73,7 @@ def leaves_uid(op):
 def acknowledged_writes_are_there(facts, report):
     """Without a synchronous standby a promotion may cost the newest ones, and only those."""
     present = sorted((op.call, op.end) for op in facts.run.ops
-                     if op.ok and leaves_uid(op) and op.id in facts.uids)
+                     if op.ok and leaves_uid(op) and op.left in facts.uids)
     for op in facts.run.ops:
         if op.id not in facts.lost:
             continue
@@ -98,7 +101,7 @@ def failed_writes_are_not(facts, report):
     for when, tables in (("", facts.run.final), (" later", facts.run.later)):
         uids = tables.uids()
         for op in facts.run.ops:
-            if op.writes and op.label == "FAILED" and op.id in uids:
+            if op.writes and op.label == "FAILED" and not op.repeats and op.id in uids:
                 report.add("false_failure", f"{told(op)} was called failed and is there{when}")
 
 
@@ -113,10 +116,12 @@ def nothing_happens_twice(facts, report):
 
 
 def counters_add_up(facts, counters, report):
-    adds = collections.defaultdict(collections.Counter)
+    adds, ends = collections.defaultdict(collections.Counter), {}
     for op in facts.run.ops:
         if op.kind == "add":
-            adds[op.tenant][op.label or "UNKNOWN"] += 1
+            ends.setdefault((op.tenant, op.left), set()).add(op.label or "UNKNOWN")
+    for (tenant, _), labels in ends.items():        # asked for twice, it happens once
+        adds[tenant][min(labels, key=["OK", "UNKNOWN", "FAILED"].index)] += 1
     may_lose = any(not p.get("accident") for p in facts.run.promotions) and (
         not facts.run.sync or any(p.get("loses") for p in facts.run.promotions))
     for tenant, n in counters.items():
@@ -359,7 +364,7 @@ def everything_is_ones_own(facts, report):
     name = re.compile(r"\w+_tn\d{3}x")
     for op in facts.run.ops:
         for got in op.got:
-            if "echo" in got and got["echo"] != op.id:
+            if "echo" in got and got["echo"] != op.left:
                 report.add("tenant", f"{told(op)} got the answer of {got['echo']}")
             for value in got.get("v", "").split():
                 fault = value and value != "-" and value_fault(value, op.tenant, op.key)
@@ -430,7 +435,7 @@ def labels_are_honest(facts, report):
             continue
         if (op.code == "UNKNOWN") != (op.retry == 2):
             report.add("label", f"{told(op)} has retry class {op.retry}")
-        if (op.code == "OK") != (op.label == "OK") or (op.code == "UNKNOWN") != (
+        if (op.code in ("OK", "ROWS_LOST")) != (op.label == "OK") or (op.code == "UNKNOWN") != (
                 op.label == "UNKNOWN"):
             report.add("label", f"{told(op)} is called {op.label}")
         if op.ok and op.kind in ("fail_read", "fail_write", "defer", "tx_fail", "tx_rollback"):
@@ -451,6 +456,8 @@ def unknown_only_in_faults(facts, report):
             report.counts["unknown_by_deadline"] += 1
         elif any(start < op.end and op.call < until for start, until in windows):
             report.counts["unknown_by_fault"] += 1
+            if op.row:
+                report.add("unknown", f"{told(op)} is in doubt although it has a key: {op.message}")
         else:
             report.add("unknown", f"{told(op)} is in doubt, and there was no fault: {op.message}")
 

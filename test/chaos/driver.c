@@ -19,6 +19,7 @@ static const char *const mutants[MUTANTS] = {
     [MUTANT_RETRY_UNKNOWN] = "retry-unknown",
     [MUTANT_UNKNOWN_AS_FAILED] = "unknown-as-failed",
     [MUTANT_UNKNOWN_AS_OK] = "unknown-as-ok",
+    [MUTANT_OTHER_KEY] = "other-key",
     [MUTANT_SESSION_ANY] = "session-any",
     [MUTANT_ROLLBACK_AS_OK] = "rollback-as-ok",
     [MUTANT_WRONG_TENANT] = "wrong-tenant",

@@ -17,6 +17,7 @@ enum mutant {
     MUTANT_RETRY_UNKNOWN,     /* a write whose answer was lost is sent again */
     MUTANT_UNKNOWN_AS_FAILED, /* …is called failed */
     MUTANT_UNKNOWN_AS_OK,     /* …is called done */
+    MUTANT_OTHER_KEY,         /* asks again with another key */
     MUTANT_SESSION_ANY,       /* reads of level session take any replica */
     MUTANT_ROLLBACK_AS_OK,    /* a COMMIT that answers ROLLBACK is called done */
     MUTANT_WRONG_TENANT,      /* some reads ask for the next tenant's rows */
@@ -68,7 +69,10 @@ enum kind {
 struct op {
     enum kind kind;
     const char *session;
-    char uid[40], tenant[24], asked[24], val[120]; /* asked: whose rows; not `tenant` in a mutant */
+    /* asked: whose rows; not `tenant` in a mutant. row: the id in what it writes; not `uid` when it
+     * asks again for what another operation was to do. */
+    char uid[40], row[40], tenant[24], asked[24], val[120];
+    const char *once; /* its idempotency key, which is `row`; NULL: it has none */
     int64_t key, to, amount, ver, deadline_ms;
     int32_t level, isolation;
     pqr_param params[STEPS][PARAMS_MAX];
@@ -100,6 +104,9 @@ extern const char *const op_names[KINDS];
 bool op_is_write(enum kind kind);
 bool op_is_transaction(enum kind kind);
 void op_choose(struct actor *a);
+/* The same operation becomes another one that asks again with the same key; false: it has none, or
+ * there is no reason to. */
+bool op_again(struct actor *a, int code);
 /* Its end: written down, and what it showed is remembered. */
 void op_done(struct actor *a, int code, const pqr_error *err, pqr_result *const *res, int n);
 

@@ -100,6 +100,8 @@ void history_call(struct driver *d, struct op *op)
         add_text(&l, "level", levels[op->level]);
     if (op->kind == CAS)
         add(&l, ",\"ver\":%lld", (long long)op->ver);
+    if (op->once)
+        add_text(&l, "row", op->row);
     if (op_is_transaction(op->kind))
         add(&l, ",\"to\":%d,\"amount\":%d", (int)op->to, (int)op->amount);
     add(&l, "}");
@@ -123,7 +125,7 @@ static void add_column(struct line *l, const pqr_result *res, const char *name, 
 /* What an answer showed: its echo, number, count, digest and value, as far as it has them. */
 static void add_answer(struct line *l, const pqr_result *res)
 {
-    add(l, "{\"rows\":%d", (int)pqr_rows(res));
+    add(l, "{\"rows\":%d,\"by\":%d", (int)pqr_rows(res), pqr_known_by(res));
     if (pqr_rows(res) > 0) {
         add_column(l, res, "echo", "echo");
         add_number(l, res, "n", "n");

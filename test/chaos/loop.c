@@ -65,9 +65,11 @@ static int submit(struct crowd_actor *c, pqr_error *err)
     struct actor *a = &c->a;
     struct op *op = &a->op;
     if (op->kind == TRANSFER)
-        return pqr_submit_transact(
-            c->loop, a->s, PQR_TX(.isolation = op->isolation, .deadline_ms = op->deadline_ms),
-            transfer, answered, c, err);
+        return pqr_submit_transact(c->loop, a->s,
+                                   PQR_TX(.isolation = op->isolation,
+                                          .deadline_ms = op->deadline_ms,
+                                          .idempotency_key = op->once),
+                                   transfer, answered, c, err);
     if (op->kind == READ_BATCH) {
         const pqr_query *const queries[BATCH] = {&op->q[0], &op->q[1], &op->q[2]};
         return pqr_submit_read_batch(c->loop, a->s, queries, BATCH, answered, c, &a->call, err);

@@ -99,7 +99,7 @@ static pqr_param param(const struct op *op, char letter)
     case 't':
         return (pqr_param)PQR_TEXT(op->asked);
     case 'u':
-        return (pqr_param)PQR_TEXT(op->uid);
+        return (pqr_param)PQR_TEXT(op->row);
     case 'v':
         return (pqr_param)PQR_TEXT(op->val);
     case 'k':
@@ -113,10 +113,10 @@ static pqr_param param(const struct op *op, char letter)
     }
 }
 
-/* What later versions know of a write (its key for idempotency) belongs in here, too. */
 static void add_step(struct op *op, const struct form *form, const char *name, int32_t level)
 {
     int step = op->steps++;
+    bool single = !op_is_transaction(op->kind); /* else the transaction has the key */
     size_t n = strlen(form->params);
     for (size_t i = 0; i < n; i++)
         op->params[step][i] = param(op, form->params[i]);
@@ -126,7 +126,8 @@ static void add_step(struct op *op, const struct form *form, const char *name, i
                               .params = op->params[step],
                               .nparams = n,
                               .level = level,
-                              .deadline_ms = op->deadline_ms};
+                              .deadline_ms = op->deadline_ms,
+                              .idempotency_key = single ? op->once : NULL};
 }
 
 static void add_steps(struct op *op, const struct form *steps)
@@ -227,13 +228,34 @@ void op_choose(struct actor *a)
                   actor_chance(a, 20) == 0;
     snprintf(op->asked, sizeof op->asked, "%s_tn%03dx", set->run,
              strays ? (a->tenant + 1) % (int)set->tenants : a->tenant);
+    snprintf(op->row, sizeof op->row, "%s", op->uid);
+    bool may = op_is_write(op->kind) && op->kind != TX_FAIL && op->kind != TX_ROLLBACK;
+    op->once = may && actor_chance(a, 2) == 0 ? op->row : NULL;
     make_value(op);
     make_statements(op, set->mutant);
 }
 
+bool op_again(struct actor *a, int code)
+{
+    struct op *op = &a->op;
+    bool doubted = code == PQR_E_UNKNOWN, once_more = code == PQR_OK && actor_chance(a, 20) == 0;
+    if (!op->once || strcmp(op->uid, op->row) != 0 || !(doubted || once_more))
+        return false;
+    snprintf(op->uid, sizeof op->uid, "%s-%d-%llu", a->d->set.run, a->number,
+             (unsigned long long)a->ops++);
+    op->cancelled = false;
+    if (a->d->set.mutant == MUTANT_OTHER_KEY) {
+        op->once = op->uid;
+        if (op->q[0].idempotency_key)
+            op->q[0].idempotency_key = op->uid;
+    }
+    return true;
+}
+
 static enum label label_of(const struct op *op, int code, enum mutant mutant)
 {
-    if (code == PQR_OK || (mutant == MUTANT_ROLLBACK_AS_OK && code == PQR_E_ROLLED_BACK))
+    if (code == PQR_OK || code == PQR_E_ROWS_LOST ||
+        (mutant == MUTANT_ROLLBACK_AS_OK && code == PQR_E_ROLLED_BACK))
         return LABEL_OK;
     if (code != PQR_E_UNKNOWN)
         return LABEL_FAILED;

@@ -30,6 +30,7 @@ class Op:
     ver: int = 0
     to: int = 0
     amount: int = 0
+    row: str = ""           # the id in what it writes, if it has an idempotency key, which is that
     end: int = None
     ends: int = 0
     label: str = ""
@@ -45,6 +46,16 @@ class Op:
     @property
     def writes(self):
         return self.kind in WRITES
+
+    @property
+    def left(self):
+        """The id in what it writes."""
+        return self.row or self.id
+
+    @property
+    def repeats(self):
+        """Does it ask again for what another operation was to do?"""
+        return bool(self.row) and self.row != self.id
 
     @property
     def ok(self):
@@ -133,7 +144,7 @@ def read_history(path):
 def call_of(line):
     return Op(line["id"], line["s"], line["kind"], line["tenant"], line["key"], line["t"],
               line["dl"], line.get("level", ""), line.get("ver", 0), line.get("to", 0),
-              line.get("amount", 0))
+              line.get("amount", 0), line.get("row", ""))
 
 
 def add_end(op, line):

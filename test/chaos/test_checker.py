@@ -2,6 +2,7 @@
 """The checker finds what it is for: a history that is right passes, and with one thing spoiled it
 does not, for each rule and many seeds. What is allowed passes, too, and is counted."""
 
+import copy
 import os
 import random
 import sys
@@ -138,6 +139,29 @@ def duplicate__of_a_write_in_doubt(s):
     op = s.pick(lambda op: op.label == "UNKNOWN" and op.kind == "append" and s.happened(op))
     for tables in s.tables:
         s.do_again(op, tables)
+
+
+def duplicate__of_what_was_asked_for_twice(s):
+    op = s.write("append")
+    op.row = op.id
+    again = copy.deepcopy(op)
+    again.id, again.got = op.id + "0", []
+    s.run.ops.append(again)
+    for tables in s.tables:
+        s.do_again(op, tables)
+
+
+def lost__what_a_second_request_was_told_is_done(s):
+    op = s.write("append", "FAILED")
+    op.row = op.id
+    again = copy.deepcopy(op)
+    again.id, again.label, again.code, again.retry = op.id + "0", "OK", "OK", 0
+    s.run.ops.append(again)
+
+
+def unknown__although_it_has_a_key(s):
+    op = s.write("append", "UNKNOWN")
+    op.row = op.id
 
 
 def duplicate__later(s):
@@ -416,6 +440,17 @@ class Checker(unittest.TestCase):
             report = long_fork(s)
             self.assertNotIn("monotonic", {rule for rule, _ in report.violations})
             self.assertGreater(report.counts["long_fork"], 0)
+
+    def test_a_second_request_with_the_same_key_may_fail_and_may_be_told_the_first_ones_outcome(self):
+        s = Spoiler(5)
+        for kind, label in (("append", "FAILED"), ("append", "OK"), ("add", "OK"), ("cas", "OK")):
+            op = s.write(kind)
+            op.row = op.id
+            again = copy.deepcopy(op)
+            again.id, again.label, again.node = f"{op.id}{label}", label, ""
+            again.code, again.got = ("ROWS_LOST" if label == "OK" else "DEADLINE"), []
+            s.run.ops.append(again)
+        self.assertEqual(check(s.run).violations, [])
 
     def test_who_was_not_let_run_is_not_late(self):
         for seed in SEEDS:

@@ -19,6 +19,7 @@ ROUNDS = 3
 STALE = {
     "session-any": "ryw",
     "rollback-as-ok": "lost",
+    "other-key": "duplicate",
     "wrong-tenant": "tenant",
     "late": "late",
     "forget-end": "ends",
