@@ -64,12 +64,13 @@ static int move_all(pqr_tx *tx, void *arg, pqr_error *err)
     return code;
 }
 
-/* The mistake: what must happen together does not. */
+/* The mistake: what must happen together does not, if something comes in between. */
 static int move_apart(struct actor *a, pqr_error *err)
 {
     int code = PQR_OK;
     for (int i = 0; i < a->op.steps && code == PQR_OK; i++)
-        code = pqr_write(a->s, &a->op.q[i], NULL, err);
+        code = i > 0 && actor_chance(a, 10) == 0 ? PQR_E_LOST
+                                                 : pqr_write(a->s, &a->op.q[i], NULL, err);
     return code;
 }
 

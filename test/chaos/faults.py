@@ -122,6 +122,8 @@ class Faults:
         """What nobody else may touch meanwhile: a server, or only the proxy before it."""
         if kind in NET:
             return ["proxy of " + node]
+        if kind == "accidental_promote":        # who cannot reach the primary would follow the other
+            return self.nodes[shard] + ["proxy of " + n for n in self.nodes[shard]]
         if kind in TOPOLOGY or kind == "rolling_restart":
             return self.nodes[shard]
         if kind in ("terminate_backends", "ddl"):

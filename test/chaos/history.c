@@ -125,7 +125,7 @@ static void add_column(struct line *l, const pqr_result *res, const char *name, 
 /* What an answer showed: its echo, number, count, digest and value, as far as it has them. */
 static void add_answer(struct line *l, const pqr_result *res)
 {
-    add(l, "{\"rows\":%d,\"by\":%d", (int)pqr_rows(res), pqr_known_by(res));
+    add(l, "{\"rows\":%d", (int)pqr_rows(res));
     if (pqr_rows(res) > 0) {
         add_column(l, res, "echo", "echo");
         add_number(l, res, "n", "n");

@@ -229,7 +229,8 @@ void op_choose(struct actor *a)
     snprintf(op->asked, sizeof op->asked, "%s_tn%03dx", set->run,
              strays ? (a->tenant + 1) % (int)set->tenants : a->tenant);
     snprintf(op->row, sizeof op->row, "%s", op->uid);
-    bool may = op_is_write(op->kind) && op->kind != TX_FAIL && op->kind != TX_ROLLBACK;
+    bool may = op_is_write(op->kind) && op->kind != TX_FAIL && op->kind != TX_ROLLBACK &&
+               set->mutant != MUTANT_RETRY_UNKNOWN; /* whose mistake a key would undo */
     op->once = may && actor_chance(a, 2) == 0 ? op->row : NULL;
     make_value(op);
     make_statements(op, set->mutant);
