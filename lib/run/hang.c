@@ -17,29 +17,27 @@ void pqi_call_watch(struct pqi_call *c)
     c->look_ns = pqi_hang_look(&w, c->placed_ns).look_ns;
 }
 
-/* What only reads, whole, may be sent again anywhere. */
+/* What only reads, whole, may be sent again anywhere. Not bounded by the budget of reruns: the monitor has
+ * found the server silent, too, and a call leaves each server once. */
 static bool may_leave(const struct pqi_call *c)
 {
-    return !c->write && !c->effects && !c->session->fixed_node && c->unit;
+    return !c->write && !c->effects && c->unit && !c->session->fixed_node && !c->doubt &&
+           c->attempts <= c->db->options->retry_max && !pqi_call_aborted(c);
 }
 
 /* Lets go of what it has or waits for at its node. false: its outcome is on the way. */
 static bool let_go(struct pqi_call *c)
 {
-    switch (c->state) {
-    case PQI_CALL_RIDE:
+    if (c->state == PQI_CALL_RIDE) {
         if (!pqi_lane_leave(c->rider.lane, &c->rider, NULL))
             return false;
         c->rode = false;
         return true;
-    case PQI_CALL_QUEUE:
-        pqi_call_leave_queue(c);
-        return true;
-    default: /* an answer may be under way: nobody else's turn on it */
-        pqi_call_leave_queue(c);
-        pqi_call_drop_conn(c);
-        return true;
     }
+    pqi_call_leave_queue(c);
+    if (c->state != PQI_CALL_QUEUE)
+        pqi_call_drop_conn(c); /* an answer may be under way: it is nobody's any more */
+    return true;
 }
 
 /* If another node can serve it. */
@@ -51,7 +49,7 @@ static void leave(struct pqi_call *c)
     if (pqi_call_find_place(c) && c->node != here)
         there = c->node;
     c->node = here;
-    if (!there || !pqi_call_may_rerun(c) || !let_go(c)) {
+    if (!there || !let_go(c)) {
         c->tried[here->index] = tried;
         return;
     }

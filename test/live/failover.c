@@ -184,8 +184,9 @@ static void note_event(void *arg, int level, const char *event, const char *text
 {
     struct events *e = arg;
     (void)level;
-    if (strcmp(event, "failover") == 0 && atomic_fetch_add(&e->failovers, 1) == 0)
+    if (strcmp(event, "failover") == 0 && atomic_load(&e->failovers) == 0)
         snprintf(e->text, sizeof e->text, "%s", text);
+    atomic_fetch_add(&e->failovers, strcmp(event, "failover") == 0);
     atomic_fetch_add(&e->doubts, strcmp(event, "primary_doubt") == 0);
 }
 
