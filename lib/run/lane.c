@@ -723,7 +723,8 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
     look_for_answers(lane, &out);
     bool stuck = look_at_head(lane, r, now_ns, &out);
     if (lane->state == PQI_LANE_OPENING && r->state != PQI_RIDE_LEAVING)
-        stuck = now_ns - lane->wanted_ns >= OPENING_STUCK_MS * PQI_MS;
+        stuck = now_ns - lane->wanted_ns >= OPENING_STUCK_MS * PQI_MS &&
+                !atomic_load(&lane->queued); /* else it would stand in the same queue, behind it */
     pthread_mutex_unlock(&lane->lock);
     tell(&out);
     return stuck;

@@ -110,12 +110,21 @@ static void drop(struct opening *x)
     x->conn = NULL;
 }
 
+/* Those who wait for the lane wait for the pool then. Said before it is asked for, so that the grant,
+ * which may come from any thread, has the last word. */
+static void say_queued(struct opening *x, bool queued)
+{
+    atomic_store(&x->lane->queued, queued);
+}
+
 /* Gives up its place in the queue, and what it may have got there. */
 static void leave_queue(struct opening *x)
 {
     struct pqi_node *node = x->lane->node;
     bool queued = x->queued_too;
     x->queued_too = false;
+    if (queued)
+        say_queued(x, false);
     if (!queued || !pqi_pool_leave(&node->pool, &x->ticket))
         return;
     if (x->ticket.conn)
@@ -261,13 +270,6 @@ static void open_new(struct opening *x)
     conn_step(x, 0);
 }
 
-/* Those who wait for the lane wait for the pool then. Said before it is asked for, so that the grant,
- * which may come from any thread, has the last word. */
-static void say_queued(struct opening *x, bool queued)
-{
-    atomic_store(&x->lane->queued, queued);
-}
-
 /* A connection that is idle in the pool becomes the lane's, if it is still good; NULL: a slot, for
  * a new one. */
 static void use(struct opening *x, struct pqi_conn *pooled)
@@ -363,8 +365,11 @@ static void clean_late(struct opening *x, int64_t now)
     }
     if (x->queued_too)
         return;
+    say_queued(x, true);
     enum pqi_taken taken = pqi_pool_take_other(&x->lane->node->pool, &x->ticket, &other);
     x->queued_too = taken == PQI_TAKE_WAIT;
+    if (taken == PQI_TAKE_FULL)
+        say_queued(x, false);
     if (taken == PQI_TAKE_CONN || taken == PQI_TAKE_SLOT)
         use_other(x, other);
 }
@@ -377,7 +382,7 @@ static void look_at_ticket(struct opening *x)
     if (x->queued_too && queued == PQI_TICKET_GRANTED)
         use_other(x, x->ticket.conn);
     else if (x->queued_too)
-        x->queued_too = false;
+        leave_queue(x); /* refused: it was full */
     else if (queued == PQI_TICKET_GRANTED)
         use(x, x->ticket.conn);
     else
@@ -389,10 +394,10 @@ static void look_at_queued(struct pqi_opener *o)
     for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
         struct opening *x = pqi_container(l, struct opening, link);
         next = l->next;
-        if (x->state == QUEUE)
-            say_queued(x, true);
-        if (x->state == QUEUE || x->queued_too)
-            look_at_ticket(x);
+        if (x->state != QUEUE && !x->queued_too)
+            continue;
+        say_queued(x, true);
+        look_at_ticket(x);
     }
 }
 
