@@ -89,8 +89,8 @@ void pqi_session_read_on(struct pqr_session *s, const struct pqi_node *node, uin
 void pqi_session_read_to(struct pqr_session *s, struct pqi_node *node, uint64_t generation,
                          int64_t begun_ns, const struct pqi_position *p)
 {
-    uint32_t timeline = pqi_shard_told(node, generation, p);
-    if (timeline == 0) {
+    struct pqi_seen shown;
+    if (!pqi_shard_told(node, generation, p, &shown)) {
         pqi_session_read_on(s, node, generation);
         return;
     }
@@ -98,7 +98,7 @@ void pqi_session_read_to(struct pqr_session *s, struct pqi_node *node, uint64_t 
      * one has shown. */
     if (s->stay != node->index || s->stay_generation != generation)
         pqi_seen_raise(&s->seen, s->shown.timeline, s->shown.lsn);
-    pqi_seen_raise(&s->shown, timeline, p->lsn);
+    pqi_seen_raise(&s->shown, shown.timeline, shown.lsn);
     if (s->read_ns <= begun_ns) /* it was placed where all that was seen before is */
         s->read_ns = 0;
     s->stay = node->index;

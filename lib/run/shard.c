@@ -445,20 +445,22 @@ void pqi_shard_reached(struct pqi_shard *s, int64_t at_ns, struct pqi_token_know
     pthread_mutex_unlock(&s->lock);
 }
 
-uint32_t pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p)
+bool pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p,
+                    struct pqi_seen *out)
 {
     struct pqi_shard *s = node->shard;
     pthread_mutex_lock(&s->lock);
     struct pqi_known *k = &node->known;
     bool same = atomic_load(&node->pool.generation) == generation;
-    uint32_t timeline = p->timeline ? p->timeline : same ? proven_timeline(s, k) : 0;
+    out->timeline = p->timeline ? p->timeline : same ? proven_timeline(s, k) : 0;
+    out->lsn = p->replica ? p->lsn : pqi_lsn_floor(p->lsn, s->segment_bytes);
     /* What each read tells anyway: how far the replica is now, not at the last probe. */
     if (same && p->replica && k->report.role == PQR_ROLE_REPLICA && p->replayed > k->lsn)
         k->lsn = p->replayed;
     if (same)
-        reach(s, timeline, p->lsn);
+        reach(s, out->timeline, p->lsn);
     pthread_mutex_unlock(&s->lock);
-    return timeline;
+    return out->timeline != 0;
 }
 
 /* What a replica of an older or unproven line has replayed is no measure against this one's. */

@@ -65,9 +65,10 @@ void pqi_shard_map_changed(struct pqi_shard *s);
 /* What can be said of a token that came at `at_ns`. */
 void pqi_shard_reached(struct pqi_shard *s, int64_t at_ns, struct pqi_token_known *out);
 
-/* A node told how far it is, behind a read on it, in that generation. Returns the line of that
- * position; 0: nobody knows it. */
-uint32_t pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p);
+/* A node told how far it is, behind a read on it, in that generation: what nobody who has read there
+ * has seen more than. false: nobody knows on which line that is. */
+bool pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi_position *p,
+                    struct pqi_seen *out);
 
 /* A node did not answer, or refused. */
 void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);

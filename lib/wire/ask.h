@@ -66,7 +66,7 @@ bool pqi_ask_read_position(const struct pqi_conn *c, const struct pqi_answer *a,
 /* Behind reads, in their segment: how far the server is that answered them. */
 struct pqi_position {
     bool replica;
-    uint32_t timeline; /* 0: no right to tell */
+    uint32_t timeline; /* of a replica; 0: no right to tell */
     uint64_t lsn;      /* nothing of what was read is beyond it */
     uint64_t replayed; /* a replica: up to there it had */
 };
