@@ -150,14 +150,17 @@ static bool has_inside(const struct fiber *one, int fd)
                           (one->ninside > 1 && one->inside[1] == fd));
 }
 
-/* Is anything of it in another one's epoll too? */
-static bool doubled(const struct fiber *me)
+/* In how many others' epolls is something of it, too? */
+static int doubled(const struct fiber *me)
 {
-    bool doubled = false;
-    for (int i = 0; i < me->of->n; i++)
-        for (int j = 0; j < me->ninside; j++)
-            doubled |= me->of->fiber[i] != me && has_inside(me->of->fiber[i], me->inside[j]);
-    return doubled;
+    int most = 0;
+    for (int j = 0; j < me->ninside; j++) {
+        int others = 0;
+        for (int i = 0; i < me->of->n; i++)
+            others += me->of->fiber[i] != me && has_inside(me->of->fiber[i], me->inside[j]);
+        most = others > most ? others : most;
+    }
+    return most;
 }
 
 /* Its wait begins (or ends); for the record. */
@@ -218,7 +221,8 @@ void fibers_wait(void *arg, int fd, int timeout_ms)
     note_time(f, timeout_ms);
     note(f, fd, 1);
     look_inside(me, fd);
-    f->doubled += doubled(me);
+    int others = doubled(me);
+    f->doubled = others > f->doubled ? others : f->doubled;
     f->empty += fd >= 0 && is_kind(fd, "eventpoll") && me->ninside == 0;
     wait_in(me, fd, timeout_ms);
     note(f, fd, -1);

@@ -19,7 +19,7 @@ struct fibers {
     long waits, outside;         /* of fibers; of threads that run none */
     long epolls, flags, no_fds;  /* what was waited for */
     long empty;                  /* waits for an epoll with nothing in it: for a moment */
-    long doubled;                /* descriptors that were in the epolls of two fibers at once */
+    int doubled;                 /* in how many other epolls a descriptor of one was at most */
     int waiting, most_waiting;   /* at once */
     int on_flags, most_on_flags; /* of these, on a flag: they are to be woken */
     int least_ms, most_ms;       /* how long they should wait */

@@ -5,6 +5,7 @@
 
 #include <dirent.h>
 #include <libpq-fe.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,7 +210,8 @@ static void many_fibers_of_a_thread_share_few_connections_and_get_their_own_answ
     everything_is_done(&t, 1);
     assert_true(t.f.most_waiting > MANY / 2); /* at once, not one after the other */
     assert_true(connections() <= 5);
-    assert_int_equal(t.f.doubled, 0); /* by 500 at once it would not work any more */
+    /* Who leads, and those before who did not go on and were relieved: by many it would not work. */
+    assert_in_range(t.f.doubled, 0, 4);
     assert_int_equal(t.f.outside, 0);
     if (!live_slow_build() && t.f.deepest >= 64 * 1024)
         fail_msg("a stack of %zu bytes: the header says that 64 KB do", t.f.deepest);
@@ -434,11 +437,28 @@ static void while_it_waits_others_go_on(const char *url, void (*wait)(void *arg)
     leave(&t);
 }
 
+/* Somebody listens there, and never answers. Static. */
+static const char *url_of_silence(int *fd)
+{
+    static char url[80];
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t len = sizeof at;
+    *fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(*fd, (struct sockaddr *)&at, len), 0);
+    assert_int_equal(listen(*fd, 8), 0);
+    assert_int_equal(getsockname(*fd, (struct sockaddr *)&at, &len), 0);
+    snprintf(url, sizeof url, "DATABASE_PRIMARY_URL=postgresql://u@127.0.0.1:%d/d",
+             (int)ntohs(at.sin_port));
+    return url;
+}
+
 static void waiting_for_servers_lets_others_go_on(void **state)
 {
     (void)state;
     while_it_waits_others_go_on(NOWHERE, wait_for_ready, PQR_E_NO_PRIMARY);
-    while_it_waits_others_go_on(NOWHERE, explain, PQR_OK);
+    int silent = -1;
+    while_it_waits_others_go_on(url_of_silence(&silent), explain, PQR_OK);
+    close(silent);
     while_it_waits_others_go_on("DB_HEALTH_INTERVAL=1", write_once, PQR_OK);
 }
 

@@ -828,7 +828,7 @@ class Faults(Case):
                         t.ask("PATCH", f"/notes/{note}", {"title": "Perhaps"}))
 
     def test_a_write_whose_server_is_killed_has_an_unknown_outcome(self):
-        t = Tenant(new_tenant(), on=self.server("--deadline", "60000"))
+        t = Tenant(new_tenant(), on=self.server("--deadline", "10000"))
         note = t.note()
         with ThreadPoolExecutor(1) as pool, locked(note):
             slow = pool.submit(t.ask, "PATCH", f"/notes/{note}", {"title": "Perhaps"})
