@@ -137,8 +137,8 @@ static bool one_sleeps(void)
 
 static void wake_sleeper(pthread_t sleeper)
 {
-    ask(P,
-        "select pg_cancel_backend(pid) from pg_stat_activity where query = 'select pg_sleep(40)'");
+    ask(P, "select pg_cancel_backend(pid) from pg_stat_activity where state = 'active'"
+           " and query in ('select pg_sleep(40)', 'select pg_sleep($1)')");
     pthread_join(sleeper, NULL);
 }
 

@@ -22,7 +22,7 @@ struct loop {
 };
 
 struct caller {
-    char name[16];
+    char name[24];
     pqr *db;
     pqr_loop *loop; /* NULL: it blocks */
     pqr_session *session;
