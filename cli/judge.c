@@ -96,7 +96,7 @@ static void judge_reach(const struct fleet *f, int node, struct findings *out)
     const pqr_node_health *h = health(f, node);
     const pqr_error *err = &f->facts[node].err;
     bool late = err->code == PQR_E_DEADLINE && h->why[0] != '\0'; /* the router has seen more */
-    bool login = err->code == PQR_E_AUTH;
+    bool login = err->code == PQR_E_AUTH || (late && h->condition == PQR_NODE_NO_LOGIN);
     bool full = strcmp(err->sqlstate, "53300") == 0;
     const char *advice = pqr_code_advice(err->code);
     if (full)
@@ -106,7 +106,8 @@ static void judge_reach(const struct fleet *f, int node, struct findings *out)
     if (err->code == PQR_OK)
         return;
     if (late)
-        finding(out, IS_ERROR, "unreachable", h->node, advice, "%s (%s)", h->why, h->address);
+        finding(out, IS_ERROR, login ? "login" : "unreachable", h->node, advice, "%s (%s)", h->why,
+                h->address);
     else
         finding(out, IS_ERROR, login ? "login" : "unreachable", h->node, advice, "%s%s%s",
                 err->message, err->sqlstate[0] ? ", SQLSTATE " : "", err->sqlstate);

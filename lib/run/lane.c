@@ -71,7 +71,7 @@ static struct pqi_lane *add_lane(struct pqi_group *g, struct pqi_node *node)
 static void set_state(struct pqi_lane *lane, enum pqi_lane_state state)
 {
     if (lane->state == PQI_LANE_CLOSED && state == PQI_LANE_OPENING)
-        lane->wanted_ns = pqi_now_ns();
+        atomic_store(&lane->wanted_ns, pqi_now_ns());
     lane->state = state;
     atomic_store(&lane->state_now, state);
 }
@@ -723,7 +723,7 @@ bool pqi_lane_stuck(struct pqi_lane *lane, struct pqi_rider *r, int64_t now_ns)
     look_for_answers(lane, &out);
     bool stuck = look_at_head(lane, r, now_ns, &out);
     if (lane->state == PQI_LANE_OPENING && r->state != PQI_RIDE_LEAVING)
-        stuck = now_ns - lane->wanted_ns >= OPENING_STUCK_MS * PQI_MS &&
+        stuck = now_ns - atomic_load(&lane->wanted_ns) >= OPENING_STUCK_MS * PQI_MS &&
                 !atomic_load(&lane->queued); /* else it would stand in the same queue, behind it */
     pthread_mutex_unlock(&lane->lock);
     tell(&out);

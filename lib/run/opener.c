@@ -114,6 +114,8 @@ static void drop(struct opening *x)
  * which may come from any thread, has the last word. */
 static void say_queued(struct opening *x, bool queued)
 {
+    if (!queued && atomic_load(&x->lane->queued)) /* only now it begins to open */
+        atomic_store(&x->lane->wanted_ns, pqi_now_ns());
     atomic_store(&x->lane->queued, queued);
 }
 

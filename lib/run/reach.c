@@ -38,8 +38,9 @@ static void connect_failed(struct pqi_call *c)
     pqi_err(&c->err, pqi_call_trouble_code(t.kind), "%s (%s): %s", c->node->target->name,
             c->node->target->shown, t.text);
     pqi_copy_text(c->err.sqlstate, sizeof c->err.sqlstate, t.sqlstate);
-    if (c->err.code == PQR_E_NOMEM) { /* its servers are as they were */
-        pqi_call_end_with_error(c);
+    bool only_here = c->write || c->session->fixed_node;
+    if (c->err.code == PQR_E_NOMEM || (c->err.code == PQR_E_AUTH && only_here)) {
+        pqi_call_end_with_error(c); /* its servers are as they were, or want a person's hand */
         return;
     }
     pqi_shard_look_again(c->shard);

@@ -74,9 +74,9 @@ struct pqi_lane {
     bool rests;         /* nothing is sent until what is under way was answered */
     bool retires;       /* likewise, and then it is closed */
     bool led;
-    uint32_t term;     /* of who leads: another one, and it leads no more */
-    int kick;          /* wakes who leads; -1: nobody has led yet */
-    int64_t wanted_ns; /* OPENING: since when */
+    uint32_t term;             /* of who leads: another one, and it leads no more */
+    int kick;                  /* wakes who leads; -1: nobody has led yet */
+    _Atomic int64_t wanted_ns; /* OPENING: since when, the time in the pool's queue apart */
     int64_t idle_since_ns;
     uint64_t looked_at; /* by which of the connection's jobs its session was looked at last */
     bool looks;         /* and that answer was not seen yet */

@@ -370,7 +370,10 @@ static void who_waits_for_a_clean_up_gets_the_connection_when_it_is_done(void **
 static void *read_one(void *arg)
 {
     struct asking *w = arg;
-    w->code = pqr_read(w->session, PQR_QUERY(.sql = "select 1"), NULL, NULL);
+    pqr_error err;
+    w->code = pqr_read(w->session, PQR_QUERY(.sql = "select 1"), NULL, &err);
+    if (w->code != PQR_OK)
+        print_error("%s\n", err.message);
     return NULL;
 }
 
