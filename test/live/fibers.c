@@ -385,8 +385,8 @@ static void a_deadline_ends_a_call_on_a_frozen_server_and_the_others_go_on(void 
     fleet("cont " P);
     assert_int_equal(stuck.code, PQR_E_UNKNOWN);
     assert_in_range(stuck.took_ms, 700, 1500);
-    for (int i = 0; i < 4; i++)
-        assert_true(other[i].count > 20);
+    for (int i = 0; i < 4; i++) /* one that waited for it would have one at most */
+        assert_true(other[i].count > 2);
     leave(&t);
 }
 
