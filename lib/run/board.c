@@ -9,7 +9,9 @@
 #include <sched.h>
 
 #define STUCK_LOOK_MS 100 /* the longest time between two looks whether it is stuck */
-#define STAYS_MS 1000     /* so long one that is stuck waits for a connection that needs no queue */
+#define STAYS_MS \
+    3000 /* so long one that is stuck waits for a connection that needs no queue: longer
+                             than a lane takes to find that its head is nobody's, and to open anew */
 
 static bool make_answers(struct pqi_call *c)
 {
@@ -159,7 +161,7 @@ static void give_back(struct pqi_call *c, enum pqi_taken taken, struct pqi_conn 
 }
 
 /* Stuck: on a connection of its own it waits for nobody. Where there is none to be had it stays, as in
- * the pool's queue it would wait too, and behind others; for a second, then it lines up there. */
+ * the pool's queue it would wait too, and behind others; for a while, then it lines up there. */
 static bool leave_stuck(struct pqi_call *c, int64_t now)
 {
     struct pqi_conn *conn = NULL;
