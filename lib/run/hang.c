@@ -44,6 +44,7 @@ static bool let_go(struct pqi_call *c)
 static void leave(struct pqi_call *c)
 {
     struct pqi_node *here = c->node, *there = NULL;
+    uint64_t generation = c->generation;
     bool tried = c->tried[here->index];
     c->tried[here->index] = true;
     if (pqi_call_find_place(c) && c->node != here)
@@ -51,6 +52,8 @@ static void leave(struct pqi_call *c)
     c->node = here;
     if (!there || !let_go(c)) {
         c->tried[here->index] = tried;
+        c->generation =
+            generation; /* not the other node's: its answer here counts for the session */
         return;
     }
     pqi_count(c->db, retries);

@@ -288,6 +288,17 @@ int64_t pqi_pool_refill(struct pqi_pool *p, int64_t now_ns)
     return due == 0 ? PQI_FOREVER : due;
 }
 
+/* Under the lock, which it releases. NULL is accepted. */
+static struct pqi_conn *take_out_of_idle(struct pqi_pool *p, struct pqi_conn *found)
+{
+    if (found) {
+        pqi_list_remove(&found->link);
+        p->nidle--;
+    }
+    done(p, false);
+    return found;
+}
+
 struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t born_ns)
 {
     struct pqi_conn *found = NULL;
@@ -297,12 +308,7 @@ struct pqi_conn *pqi_pool_expire(struct pqi_pool *p, int64_t idle_ns, int64_t bo
         if (p->closed || outdated(p, c) || c->idle_since_ns < idle_ns || c->born_ns < born_ns)
             found = c;
     }
-    if (found) {
-        pqi_list_remove(&found->link);
-        p->nidle--;
-    }
-    done(p, false);
-    return found;
+    return take_out_of_idle(p, found);
 }
 
 struct pqi_conn *pqi_pool_heard(struct pqi_pool *p)
@@ -314,12 +320,7 @@ struct pqi_conn *pqi_pool_heard(struct pqi_pool *p)
         if (rank(c) == SLOW && pqi_conn_spoke(c))
             found = c;
     }
-    if (found) {
-        pqi_list_remove(&found->link);
-        p->nidle--;
-    }
-    done(p, false);
-    return found;
+    return take_out_of_idle(p, found);
 }
 
 static void wake_waiting(struct pqi_pool *p)
