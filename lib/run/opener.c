@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#define MOST_EVENTS 32
 #define CLEAN_MS 10 /* so long it waits for a clean-up, until it looks for another connection */
 
 struct opening {
@@ -432,28 +433,42 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
     return due;
 }
 
-/* A child of fork() may hold a socket open that was closed here: its events still come. */
-static bool is_open(const struct pqi_opener *o, const struct opening *x)
+static struct epoll_event *event_of(const struct opening *x, struct epoll_event *events, int n)
 {
-    const struct pqi_link *l = o->openings.next;
-    while (l != &o->openings && l != &x->link)
-        l = l->next;
-    return l == &x->link && x->state != QUEUE;
+    for (int i = 0; i < n; i++)
+        if (events[i].data.ptr == x)
+            return &events[i];
+    return NULL;
+}
+
+/* Those first that began first: to prove a password takes this thread milliseconds, and where all went
+ * on together, none of many would be through before all were, or were out of time. So one that took
+ * its time ends the round: meanwhile an older one may have got its next answer.
+ * An event of none of them is of one that has ended: a child of fork() may hold its socket open. */
+static void step_oldest(struct pqi_opener *o, struct epoll_event *events, int n)
+{
+    int64_t until_ns = pqi_after_ms(pqi_now_ns(), 1);
+    for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
+        struct opening *x = pqi_container(l, struct opening, link);
+        const struct epoll_event *ev = event_of(x, events, n);
+        next = l->next;
+        if (!ev || x->state == QUEUE)
+            continue;
+        uint32_t got = ev->events;
+        conn_step(x, (short)((got & EPOLLIN ? POLLIN : 0) | (got & EPOLLOUT ? POLLOUT : 0) |
+                             (got & (EPOLLERR | EPOLLHUP) ? POLLERR : 0)));
+        if (pqi_now_ns() >= until_ns)
+            return;
+    }
 }
 
 int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
 {
-    struct epoll_event events[32];
-    int n = epoll_wait(o->epoll, events, 32, 0);
-    for (int i = 0; i < n; i++) {
-        struct opening *x = events[i].data.ptr;
-        uint32_t got = events[i].events;
-        if (!x)
-            pqi_flag_clear(o->db->wanted.flag);
-        else if (is_open(o, x))
-            conn_step(x, (short)((got & EPOLLIN ? POLLIN : 0) | (got & EPOLLOUT ? POLLOUT : 0) |
-                                 (got & (EPOLLERR | EPOLLHUP) ? POLLERR : 0)));
-    }
+    struct epoll_event events[MOST_EVENTS];
+    int n = epoll_wait(o->epoll, events, MOST_EVENTS, 0);
+    if (event_of(NULL, events, n))
+        pqi_flag_clear(o->db->wanted.flag);
+    step_oldest(o, events, n);
     for (struct pqi_lane *lane; (lane = pqi_wanted_next(&o->db->wanted));)
         start(o, lane);
     look_at_queued(o);
