@@ -77,6 +77,66 @@ const struct bench_way libpq_read = {
 const struct bench_way libpq_write = {
     .name = "libpq", .open = libpq_open, .call = libpq_write_one, .close = libpq_close};
 
+/* ---- libpq by hand: with all that a write of pqrouter's has around it ------------------------- */
+
+static void *by_hand_open(void *shared, int number)
+{
+    struct own *o = libpq_open(shared, number);
+    PQclear(PQprepare(o->conn, "id", "select pg_current_xact_id()", 0, NULL));
+    PQclear(PQprepare(o->conn, "position", "select pg_current_wal_insert_lsn()", 0, NULL));
+    if (!PQenterPipelineMode(o->conn) || PQsetnonblocking(o->conn, 1) != 0)
+        exit(1);
+    return o;
+}
+
+static bool by_hand_ask(struct own *o, const char *name)
+{
+    return PQsendQueryPrepared(o->conn, name, 0, NULL, NULL, NULL, 1) == 1;
+}
+
+static bool by_hand_put(struct own *o)
+{
+    uint64_t key = __builtin_bswap64((uint64_t)next_key(o));
+    const char *values[] = {(const char *)&key};
+    return by_hand_ask(o, "id") && PQsendFlushRequest(o->conn) &&
+           PQsendQueryPrepared(o->conn, "w", 1, values, (const int[]){8}, (const int[]){1}, 0) &&
+           PQpipelineSync(o->conn) && by_hand_ask(o, "position") && PQpipelineSync(o->conn);
+}
+
+/* Takes what has come; false: it was an error. */
+static bool by_hand_take(PGconn *conn, int *syncs)
+{
+    bool good = true;
+    while (*syncs > 0 && good && !PQisBusy(conn)) {
+        PGresult *res = PQgetResult(conn);
+        ExecStatusType status = PQresultStatus(res);
+        *syncs -= status == PGRES_PIPELINE_SYNC;
+        good = !res || status == PGRES_PIPELINE_SYNC || status == PGRES_TUPLES_OK ||
+               status == PGRES_COMMAND_OK;
+        PQclear(res);
+    }
+    return good;
+}
+
+static bool by_hand_write_one(void *own)
+{
+    struct own *o = own;
+    int syncs = 2;
+    bool good = by_hand_put(o);
+    while (good && syncs > 0) {
+        struct pollfd fd = {.fd = PQsocket(o->conn), .events = POLLIN};
+        good = poll(&fd, 1, -1) == 1 && PQconsumeInput(o->conn) && by_hand_take(o->conn, &syncs);
+    }
+    if (!good)
+        fprintf(stderr, "libpq: %s\n", PQerrorMessage(o->conn));
+    return good;
+}
+
+const struct bench_way by_hand_write = {.name = "libpq, same envelope",
+                                        .open = by_hand_open,
+                                        .call = by_hand_write_one,
+                                        .close = libpq_close};
+
 /* ---- pqrouter ------------------------------------------------------------------------------- */
 
 static void *pqrouter_open(void *shared, int number)
@@ -109,15 +169,25 @@ static bool pqrouter_read_one(void *own)
     return code == PQR_OK;
 }
 
-static bool pqrouter_write_one(void *own)
+static bool write_one(struct own *o, bool no_id)
 {
-    struct own *o = own;
     pqr_error err;
     int code = pqr_write(
-        o->session, PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o)))), NULL, &err);
+        o->session, PQR_QUERY(.sql = write_sql, PQR_PARAMS(PQR_INT64(next_key(o))), .no_id = no_id),
+        NULL, &err);
     if (code != PQR_OK)
         fprintf(stderr, "pqrouter: %s\n", err.message);
     return code == PQR_OK;
+}
+
+static bool pqrouter_write_one(void *own)
+{
+    return write_one(own, false);
+}
+
+static bool pqrouter_write_no_id_one(void *own)
+{
+    return write_one(own, true);
 }
 
 static void pqrouter_close(void *own)
@@ -131,6 +201,10 @@ const struct bench_way pqrouter_read = {
     .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_read_one, .close = pqrouter_close};
 const struct bench_way pqrouter_write = {
     .name = "pqrouter", .open = pqrouter_open, .call = pqrouter_write_one, .close = pqrouter_close};
+const struct bench_way pqrouter_write_no_id = {.name = "pqrouter, .no_id",
+                                               .open = pqrouter_open,
+                                               .call = pqrouter_write_no_id_one,
+                                               .close = pqrouter_close};
 
 /* ---- One event loop ------------------------------------------------------------------------- */
 

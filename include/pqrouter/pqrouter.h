@@ -267,8 +267,8 @@ PQR_API int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_se
 /* Writes what the session has seen and written as a short text of letters, digits, '-' and '_', for
  * a cookie, a header or a job. A session that is opened with it, in whatever process over the same
  * servers, reads nothing older; also after a failover. "": it has seen nothing yet. No I/O.
- * Where tokens are wanted open sessions with .token (""): then each read asks how far its server
- * was. Without, the next session may have to ask the primary once.
+ * Where tokens are wanted open sessions with .token (""): then each call asks how far its server
+ * is. Without, the next session may have to ask the primary once.
  * The session belongs to the caller's thread; with calls in flight, or a transaction open, the token
  * covers what they did too. Errors: USAGE (NULL, or `size` is too small: PQR_TOKEN_MAX fits),
  * NOMEM, FORKED. Since 0.1. */

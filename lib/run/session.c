@@ -112,6 +112,11 @@ void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
         pqi_session_read_on(s, node, conn->generation);
 }
 
+bool pqi_session_wants_position(const struct pqr_session *s)
+{
+    return s->tells || s->db->nnodes > s->db->ngroups;
+}
+
 void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node)
 {
     if (node->shard ==

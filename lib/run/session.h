@@ -31,7 +31,7 @@ struct pqr_session {
     struct pqi_seen shown;    /* how far it read: what another server than `stay` must have */
     uint64_t stay_generation; /* that node's, then */
 
-    bool tells;             /* its token will be asked for: reads ask how far their server was */
+    bool tells;             /* its token will be asked for: calls ask how far their server is */
     bool claimed;           /* it came with a token, which has not bound it yet */
     struct pqi_token claim; /* that */
     int64_t claimed_ns;     /* when it came */
@@ -65,6 +65,10 @@ void pqi_session_read_beside(struct pqr_session *s, const struct pqi_node *node,
 
 /* What it has open may write, and has just shown something. */
 void pqi_session_goes_on(struct pqr_session *s);
+
+/* Is it worth to ask where what it writes is? Where all its reads go to the only server there is, only
+ * its token would tell, which then has the next session ask the primary once. */
+bool pqi_session_wants_position(const struct pqr_session *s);
 
 /* It has written on `node`, or seen there what it did in a transaction. */
 void pqi_session_wrote_on(struct pqr_session *s, const struct pqi_node *node);

@@ -74,9 +74,18 @@ int pqi_read_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *co
 
 /* ---- Writes --------------------------------------------------------------------------------- */
 
-/* Fills [id][whose it is][the caller's] · [position]: the second segment tells where what the first one
- * wrote is. Both are one flight, so it costs no time; and if the connection is lost with the answer, the
- * id, which left the server before, tells what to ask for. */
+/* The segment behind a write tells where that is. */
+static void append_position(struct pqi_call *c, struct pqi_stmt *stmt)
+{
+    if (!pqi_session_wants_position(c->session))
+        return;
+    *stmt = pqi_ask_position();
+    c->tail = 1;
+    c->n++;
+}
+
+/* Fills [id][whose it is][the caller's] · [position]. All are one flight, so it costs no time; and if the
+ * connection is lost with the answer, the id, which left the server before, tells what to ask for. */
 static void build_write(struct pqi_op *op)
 {
     struct pqi_call *c = &op->call;
@@ -84,9 +93,8 @@ static void build_write(struct pqi_op *op)
     if (c->tells_id)
         op->stmts[0] = pqi_ask_id();
     op->stmts[0].joins = true;
-    op->stmts[c->first + 1] = pqi_ask_position();
-    c->tail = 1;
-    c->n = c->first + 2;
+    c->n = c->first + 1;
+    append_position(c, &op->stmts[c->n]);
 }
 
 /* With a key no id is needed: doing it again finds out. */
@@ -94,9 +102,8 @@ static int build_once(struct pqi_op *op, const pqr_query *q, pqr_error *err)
 {
     struct pqi_call *c = &op->call;
     int code = pqi_once_write(op, q->idempotency_key, err);
-    op->stmts[c->first + 2] = pqi_ask_position();
-    c->tail = 1;
-    c->n = c->first + 3;
+    c->n = c->first + 2;
+    append_position(c, &op->stmts[c->n]);
     return code;
 }
 

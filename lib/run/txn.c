@@ -390,7 +390,7 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     c->id = tx->id;
     op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
     op->stmts[1] = pqi_ask_position();
-    c->tail = c->write ? 1 : 0;
+    c->tail = c->write && pqi_session_wants_position(c->session) ? 1 : 0;
     send_here(op, 1 + c->tail, "about to COMMIT");
     return PQR_OK;
 }

@@ -32,12 +32,20 @@ static void zero_trips(struct proxy *p)
     assert_int_equal(proxy_number(p), 0);
 }
 
+/* One whose token will be asked for. */
+static pqr_session *session_with_token(pqr *db)
+{
+    pqr_session *s = NULL;
+    OK(pqr_session_open(db, PQR_SESSION(.tenant = "acme", .token = ""), &s, &live_error));
+    return s;
+}
+
 static void a_write_and_its_position_are_one_round_trip(void **state)
 {
     (void)state;
     struct proxy p = proxy_begin("PROXY");
     pqr *db = READY_ROUTER(p.url, "DATABASE_REPLICA_1_URL", "DB_HEALTH_INTERVAL=5m");
-    pqr_session *s = live_session(db, "acme");
+    pqr_session *s = session_with_token(db);
     live_sleep_ms(300); /* the monitor's first, quick rounds are over */
     const pqr_query *q = PQR_QUERY(.sql = "insert into note(body) values ('trip')");
     OK(pqr_write(s, q, NULL, &live_error)); /* this one connects */
@@ -58,6 +66,56 @@ static void a_write_and_its_position_are_one_round_trip(void **state)
     pqr_session_close(s);
     pqr_close(db, 0);
     proxy_end(&p);
+}
+
+/* Two segments, or one: the server answers each with a message of its own. */
+static long segments_of_a_write(pqr_session *s, bool transaction)
+{
+    const pqr_query *q = PQR_QUERY(.sql = "insert into note(body) values ('where')");
+    static const char last[] =
+        "select count(*) from pg_stat_activity where usename = 'app' and query"
+        " like '%pg_current_wal_insert_lsn()' and pid <> pg_backend_pid()";
+    pqr_tx *tx;
+    if (!transaction) {
+        OK(pqr_write(s, q, NULL, &live_error));
+    } else {
+        OK(pqr_begin(s, NULL, &tx, &live_error));
+        OK(pqr_exec(tx, q, NULL, &live_error));
+        OK(pqr_commit(tx, &live_error));
+    }
+    return ask_number(P, "%s", last);
+}
+
+static void where_nobody_needs_its_position_a_write_does_not_ask_for_it(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER("DATABASE_REPLICA_1_URL", "DB_HEALTH_INTERVAL=5m");
+    pqr_session *without = live_session(db, "acme"), *with = session_with_token(db);
+    assert_int_equal(segments_of_a_write(without, false), 0);
+    assert_int_equal(segments_of_a_write(without, true), 0);
+    assert_int_equal(segments_of_a_write(with, false), 1);
+
+    /* Its token has who reads next ask the primary. */
+    char token[PQR_TOKEN_MAX];
+    assert_int_equal(pqr_session_token(without, token, sizeof token), PQR_OK);
+    pqr *other = READY_ROUTER("DB_HEALTH_INTERVAL=100ms");
+    pqr_session *next = NULL;
+    OK(pqr_session_open(other, PQR_SESSION(.tenant = "acme", .token = token), &next, &live_error));
+    OK(pqr_write(without, PQR_QUERY(.sql = "delete from note where body = 'where'"), NULL,
+                 &live_error));
+    assert_int_equal(pqr_session_token(without, token, sizeof token), PQR_OK);
+    pqr_session_close(next);
+    OK(pqr_session_open(other, PQR_SESSION(.tenant = "acme", .token = token), &next, &live_error));
+    pqr_result *res;
+    OK(pqr_read(next, PQR_QUERY(.sql = "select count(*) from note where body = 'where'"), &res,
+                &live_error));
+    assert_int_equal(pqr_int64(res, 0, 0), 0);
+    pqr_result_free(res);
+    pqr_session_close(next);
+    pqr_session_close(without);
+    pqr_session_close(with);
+    pqr_close(other, 0);
+    pqr_close(db, 0);
 }
 
 static void one_prepared_statement_is_one_of_the_callers(void **state)
@@ -793,6 +851,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_write_and_its_position_are_one_round_trip),
+        cmocka_unit_test(where_nobody_needs_its_position_a_write_does_not_ask_for_it),
         cmocka_unit_test(one_prepared_statement_is_one_of_the_callers),
         cmocka_unit_test(after_a_write_a_replica_that_has_it_serves_at_once),
         cmocka_unit_test(a_session_reads_what_it_wrote_wherever_it_reads),
