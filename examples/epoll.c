@@ -29,7 +29,7 @@ int main(void)
         return fprintf(stderr, "%s\n", err.message), 1;
     epoll_ctl(epoll, EPOLL_CTL_ADD, pqr_loop_fd(loop), &(struct epoll_event){.events = EPOLLIN});
     for (int i = 0; i < TENANTS; i++) {
-        char tenant[16];
+        char tenant[24];
         snprintf(tenant, sizeof tenant, "tenant%d", i);
         if (pqr_session_open(db, PQR_SESSION(.tenant = tenant), &s[i], &err) == PQR_OK &&
             pqr_submit_read(loop, s[i],
