@@ -179,7 +179,7 @@ static void pump(void *arg, uint64_t way)
         expect(c, way, c->way[way].first->due);
 }
 
-static void put(struct sim_conn *c, int way, int kind, const void *bytes, size_t n)
+static void put(struct sim_conn *c, int way, enum sim_chunk_kind kind, const void *bytes, size_t n)
 {
     struct sim_chunk *k = malloc(sizeof *k + n);
     if (!k)

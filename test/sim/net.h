@@ -21,10 +21,12 @@ struct sim_host {
     int64_t visible_since; /* as a primary, for the router: an answer of its was delivered; 0: no */
 };
 
+enum sim_chunk_kind { CHUNK_CONNECT, CHUNK_BYTES, CHUNK_END };
+
 struct sim_chunk {
     struct sim_chunk *next;
     int64_t due;
-    enum { CHUNK_CONNECT, CHUNK_BYTES, CHUNK_END } kind;
+    enum sim_chunk_kind kind;
     bool tells;
     size_t n;
     char bytes[];
