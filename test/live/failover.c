@@ -355,6 +355,7 @@ static void a_promotion_beside_a_living_primary_is_doubt_until_its_standbys_foll
     assert_int_equal(ask_number(P, "select count(*) from entry where id = -3"), 0);
     /* A process that starts now comes to the same end. */
     pqr *late = READY_ROUTER(QUICK);
+    EVENTUALLY(10000, writes_go_to(late)[0] != '\0');
     assert_string_equal(writes_go_to(late), R1);
     pqr_close(late, 0);
     pqr_close(db, 0);
