@@ -211,6 +211,52 @@ int pqi_map_set_pins(struct pqi_map *map, const struct pqi_pin *pins, size_t n, 
     return PQR_OK;
 }
 
+/* -1: it is none. */
+static int hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef";
+    const char *at = c ? strchr(digits, c) : NULL;
+    return at ? (int)(at - digits) : -1;
+}
+
+/* One pin, and the blank behind it; its bytes take the place of their digits. NULL: it is something
+ * else. */
+static char *read_pin(char *at, struct pqi_pin *pin)
+{
+    *pin = (struct pqi_pin){.tenant = at};
+    for (char *to = at; *at != ':'; at += 2) {
+        int high = hex_digit(at[0]), low = high < 0 ? -1 : hex_digit(at[1]);
+        if (low < 0)
+            return NULL;
+        *to++ = (char)(high * 16 + low);
+        pin->len++;
+    }
+    const char *end = read_number(at + 1, " ", &pin->shard);
+    if (!end || (*end == ' ' && end[1] == '\0'))
+        return NULL;
+    return at + (end - at) + (*end == ' ');
+}
+
+int pqi_map_read_pins(struct pqi_map *map, const char *text, pqr_error *err)
+{
+    size_t n = 0, most = 0;
+    for (const char *p = text; *p; p++)
+        most += *p == ':';
+    char *copy = pqi_mem_text(text), *at = copy;
+    struct pqi_pin *pins = pqi_mem_array(most, sizeof *pins);
+    int code = copy && pins ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for pins");
+    while (code == PQR_OK && *at) {
+        at = n < most ? read_pin(at, &pins[n++]) : NULL;
+        if (!at)
+            code = pqi_err(err, PQR_E_MAP, "a pin is not of the form tenant:shard");
+    }
+    if (code == PQR_OK)
+        code = pqi_map_set_pins(map, pins, n, err);
+    pqi_mem_free(pins);
+    pqi_mem_free(copy);
+    return code;
+}
+
 int pqi_map_shard(const struct pqi_map *map, const void *tenant, size_t len, bool *pinned)
 {
     struct pqi_pin key = {.tenant = tenant, .len = len};

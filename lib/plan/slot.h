@@ -46,6 +46,10 @@ char *pqi_map_format(const struct pqi_map *map);
  * Errors: MAP (the same tenant twice, a shard out of range), NOMEM: then the map is as before. */
 int pqi_map_set_pins(struct pqi_map *map, const struct pqi_pin *pins, size_t n, pqr_error *err);
 
+/* Reads "61636d65:1 …" and sets these pins: each tenant's bytes in hexadecimal, its shard, a blank
+ * before the next. Errors: as pqi_map_set_pins, MAP also for anything else. */
+int pqi_map_read_pins(struct pqi_map *map, const char *text, pqr_error *err);
+
 /* The shard of a tenant. `pinned` (may be NULL) tells whether a pin decided. */
 int pqi_map_shard(const struct pqi_map *map, const void *tenant, size_t len, bool *pinned);
 

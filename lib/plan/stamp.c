@@ -2,9 +2,35 @@
 #include "stamp.h"
 
 #include "../base/err.h"
+#include "env.h"
+#include "slot.h"
 
 #include <stdio.h>
 #include <string.h>
+
+/* The number of a shard; the control database's is below 0. */
+static bool read_shard(const char *text, int64_t *out)
+{
+    bool control = strcmp(text, "-1") == 0;
+    *out = control ? PQI_STAMP_CONTROL : *out;
+    return control || pqi_read_whole(text, 0, PQI_SHARDS_MAX - 1, out);
+}
+
+bool pqi_stamp_read(const char *const row[4], struct pqi_stamp *out)
+{
+    struct pqi_stamp s = {.state = PQI_STAMP_READ};
+    int64_t shard = 0, shards;
+    size_t len = strlen(row[0]);
+    if (len >= sizeof s.fleet || !read_shard(row[1], &shard) ||
+        !pqi_read_whole(row[2], 0, PQI_SHARDS_MAX, &shards) ||
+        !pqi_read_whole(row[3], 0, INT64_MAX, &s.map_version))
+        return false;
+    memcpy(s.fleet, row[0], len);
+    s.shard = (int)shard;
+    s.shards = (int)shards;
+    *out = s;
+    return true;
+}
 
 static const char *call_it(int shard, char *buf, size_t size)
 {

@@ -29,6 +29,11 @@ struct pqi_stamp_expected {
     int shards; /* DATABASE_SHARD_COUNT; 0: not sharded */
 };
 
+/* Reads what stands in a database's row, as text: fleet, shard, shards, map version. false: nothing
+ * that pqrouter init writes; `out` is left alone. Never cut short: of another fleet's longer name the
+ * beginning might be this one's. */
+bool pqi_stamp_read(const char *const row[4], struct pqi_stamp *out);
+
 /* PQR_OK: calls may be sent there (writes, with `write`). Else WRONG_SHARD, UNSTAMPED or MAP with
  * what to do. An unstamped database is refused for writes where there are two or more shards, and
  * for everything where a fleet id is expected. */

@@ -3,7 +3,6 @@
 #include "ask.h"
 
 #include "../base/err.h"
-#include "../base/mem.h"
 
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -238,12 +237,8 @@ static bool read_stamp(const struct pqi_answer *a, struct pqi_stamp *out)
         out->state = PQI_STAMP_NONE;
         return true;
     }
-    out->state = PQI_STAMP_READ;
-    snprintf(out->fleet, sizeof out->fleet, "%s", text(r, 0));
-    out->shard = atoi(text(r, 1));
-    out->shards = atoi(text(r, 2));
-    out->map_version = strtoll(text(r, 3), NULL, 10);
-    return true;
+    return pqi_stamp_read((const char *const[]){text(r, 0), text(r, 1), text(r, 2), text(r, 3)},
+                          out);
 }
 
 static void read_login(const struct pqi_answer *a, struct pqi_login *out)
@@ -372,39 +367,6 @@ void pqi_ask_map(struct pqi_conn *c)
     pqi_conn_send(c, &stmt, 1);
 }
 
-/* "61636d65:1" → bytes (decoded in place) and a shard; NULL: the end, or nonsense. */
-static char *next_pin(char *at, struct pqi_pin *pin)
-{
-    char *colon = strchr(at, ':'), *to = at;
-    if (!colon || (colon - at) % 2 != 0)
-        return NULL;
-    pin->tenant = at;
-    pin->len = (size_t)(colon - at) / 2;
-    for (unsigned byte; at < colon; at += 2)
-        *to++ = (char)(sscanf(at, "%2x", &byte) == 1 ? byte : 0);
-    char *end;
-    pin->shard = (int)strtol(colon + 1, &end, 10);
-    return *end == ' ' ? end + 1 : end;
-}
-
-static int read_pins(struct pqi_map *map, const char *list, pqr_error *err)
-{
-    size_t n = 0, cap = 0;
-    for (const char *p = list; *p; p++)
-        cap += *p == ':';
-    char *text = pqi_mem_text(list);
-    struct pqi_pin *pins = pqi_mem_array(cap, sizeof *pins);
-    int code = text && pins ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no memory for pins");
-    for (char *at = text; code == PQR_OK && at && *at && n < cap; n++)
-        if (!(at = next_pin(at, &pins[n])))
-            code = pqi_err(err, PQR_E_MAP, "a pin is not of the form tenant:shard");
-    if (code == PQR_OK)
-        code = pqi_map_set_pins(map, pins, n, err);
-    pqi_mem_free(pins);
-    pqi_mem_free(text);
-    return code;
-}
-
 int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err)
 {
     const PGresult *r = c->answers[0].pg;
@@ -416,7 +378,7 @@ int pqi_ask_read_map(struct pqi_conn *c, struct pqi_map **out, pqr_error *err)
     if (code != PQR_OK)
         return code;
     map->version = strtoll(text(r, 0), NULL, 10);
-    code = read_pins(map, text(r, 2), err);
+    code = pqi_map_read_pins(map, text(r, 2), err);
     if (code == PQR_OK)
         *out = map;
     else

@@ -320,6 +320,38 @@ static void thousands_of_pins_are_all_found(void **state)
     pqi_map_free(map);
 }
 
+static void pins_are_read_from_hexadecimal(void **state)
+{
+    (void)state;
+    struct pqi_map *map = pqi_map_new(2);
+    assert_int_equal(pqi_map_read_pins(map, "61636d65:1 00ff:0 :7", NULL), PQR_OK);
+    assert_int_equal(shard_of(map, "acme", 4, true), 1);
+    assert_int_equal(shard_of(map, "\0\xff", 2, true), 0);
+    assert_int_equal(shard_of(map, "", 0, true), 7);
+    assert_int_equal(map->shards, 8);
+    assert_int_equal(pqi_map_read_pins(map, "", NULL), PQR_OK);
+    shard_of(map, "acme", 4, false);
+    pqi_map_free(map);
+}
+
+static void pins_that_are_none_change_nothing(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {
+        "61",   "61:",  "6:1",   "61:x",  "61:1x",  "61:1 ",     "61:1  62:1", " 61:1",  "6g:1",
+        "6G:1", "AB:1", "61:-1", "61: 1", "61:1:2", "61:1,62:1", "61:100000",  "61:1024"};
+    struct pqi_map *map = pqi_map_new(2);
+    struct pqi_pin good = {"acme", 4, 1};
+    pqr_error err;
+    assert_int_equal(pqi_map_set_pins(map, &good, 1, NULL), PQR_OK);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        assert_int_equal(pqi_map_read_pins(map, bad[i], &err), PQR_E_MAP);
+        assert_true(err.message[0]);
+        assert_int_equal(shard_of(map, "acme", 4, true), 1);
+    }
+    pqi_map_free(map);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -340,6 +372,8 @@ int main(void)
         cmocka_unit_test(a_wrong_pin_changes_nothing),
         cmocka_unit_test(a_pin_to_a_new_shard_counts_it),
         cmocka_unit_test(thousands_of_pins_are_all_found),
+        cmocka_unit_test(pins_are_read_from_hexadecimal),
+        cmocka_unit_test(pins_that_are_none_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -46,6 +46,56 @@ static void expect_both(struct pqi_stamp s, struct pqi_stamp_expected e, int cod
     expect(s, e, true, code, says);
 }
 
+/* A row of a database, as text; refused: NULL. */
+static const struct pqi_stamp *read_row(const char *fleet, const char *shard, const char *shards,
+                                        const char *version)
+{
+    static struct pqi_stamp s;
+    s = (struct pqi_stamp){.shard = 77};
+    bool good = pqi_stamp_read((const char *const[]){fleet, shard, shards, version}, &s);
+    if (!good)
+        assert_int_equal(s.shard, 77);
+    return good ? &s : NULL;
+}
+
+static void a_row_is_read_as_it_was_written(void **state)
+{
+    (void)state;
+    const struct pqi_stamp *s = read_row("acme", "3", "4", "12");
+    assert_non_null(s);
+    assert_int_equal(s->state, PQI_STAMP_READ);
+    assert_string_equal(s->fleet, "acme");
+    assert_int_equal(s->shard, 3);
+    assert_int_equal(s->shards, 4);
+    assert_int_equal(s->map_version, 12);
+    assert_int_equal(read_row("", "-1", "1024", "0")->shard, CONTROL);
+    assert_int_equal(read_row("", "1023", "0", "9223372036854775807")->map_version, INT64_MAX);
+}
+
+static void a_row_that_nobody_of_ours_wrote_is_refused(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"",    "x",   "-2",   " 1",  "1 ",         "+1",
+                                      "0x1", "1.0", "1024", "--1", "4294967296", "-1x"};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_null(read_row("acme", bad[i], "2", "1"));
+    assert_null(read_row("acme", "0", "1025", "1"));
+    assert_null(read_row("acme", "0", "-1", "1"));
+    assert_null(read_row("acme", "0", "2", "-1"));
+    assert_null(read_row("acme", "0", "2", "9223372036854775808"));
+}
+
+static void a_longer_name_of_a_fleet_is_not_taken_for_its_beginning(void **state)
+{
+    (void)state;
+    char longest[64], longer[65];
+    memset(longest, 'a', sizeof longest);
+    memset(longer, 'a', sizeof longer);
+    longest[63] = longer[64] = '\0';
+    assert_string_equal(read_row(longest, "0", "1", "1")->fleet, longest);
+    assert_null(read_row(longer, "0", "1", "1"));
+}
+
 static void the_right_stamp_admits(void **state)
 {
     (void)state;
@@ -226,6 +276,9 @@ static void nothing_goes_before_the_stamp_was_asked_for(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_row_is_read_as_it_was_written),
+        cmocka_unit_test(a_row_that_nobody_of_ours_wrote_is_refused),
+        cmocka_unit_test(a_longer_name_of_a_fleet_is_not_taken_for_its_beginning),
         cmocka_unit_test(the_right_stamp_admits),
         cmocka_unit_test(any_fleet_will_do_where_none_is_expected),
         cmocka_unit_test(another_fleet_is_refused),
