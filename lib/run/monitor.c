@@ -616,24 +616,33 @@ static void *run(void *arg)
     return NULL;
 }
 
-int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err)
+static bool is_in_use(struct pqi_shard *s)
 {
     pthread_mutex_lock(&s->lock);
-    bool already = s->in_use;
-    if (!already) {
-        s->grace_until_ns = pqi_after_ms(pqi_now_ns(), 1000);
-        s->in_use = true;
-    }
+    bool in_use = s->in_use;
     pthread_mutex_unlock(&s->lock);
-    if (already)
+    return in_use;
+}
+
+/* From its first shard on it runs, or no shard is in use: the next call tries again. */
+int pqi_monitor_use(struct pqi_monitor *m, struct pqi_shard *s, pqr_error *err)
+{
+    if (is_in_use(s))
         return PQR_OK;
     pthread_mutex_lock(&m->lock);
     if (!m->running && !m->stop)
         m->running = pqi_thread_start(&m->thread, run, m, false);
     bool running = m->running;
     pthread_mutex_unlock(&m->lock);
+    if (!running)
+        return pqi_err(err, PQR_E_NOMEM, "no thread for the monitor");
+    pthread_mutex_lock(&s->lock);
+    if (!s->in_use)
+        s->grace_until_ns = pqi_after_ms(pqi_now_ns(), 1000);
+    s->in_use = true;
+    pthread_mutex_unlock(&s->lock);
     pqi_flag_set(m->db->monitor_flag);
-    return running ? PQR_OK : pqi_err(err, PQR_E_NOMEM, "no thread for the monitor");
+    return PQR_OK;
 }
 
 void pqi_monitor_stop(struct pqi_monitor *m)
