@@ -53,7 +53,8 @@ static int init_shard(struct pqr *db, struct pqi_shard *s, const struct pqi_shar
         node->known.latency_us = -1;
         node->known.lag = (struct pqi_lag){-1, -1};
         pqi_resolver_init(&node->resolver);
-        pqi_dial_init(&node->dial, node->target, db->options);
+        if (!pqi_dial_init(&node->dial, node->target, db->options))
+            return pqi_err(err, PQR_E_NOMEM, "no memory for %s", node->target->name);
     }
     return PQR_OK;
 }

@@ -86,9 +86,11 @@ static const char *root_certificates(void)
     return NULL;
 }
 
-static void add_defaults(struct pqi_dial *d)
+static bool add_defaults(struct pqi_dial *d)
 {
     PQconninfoOption *options = PQconndefaults();
+    if (!options)
+        return false;
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
         if (known(options, fixed[i].key))
             add(d, fixed[i].key, fixed[i].value);
@@ -98,6 +100,7 @@ static void add_defaults(struct pqi_dial *d)
             add(d, shields[i].key, shields[i].value);
     }
     PQconninfoFree(options);
+    return true;
 }
 
 /* The kernel gives up on bytes that nobody acknowledged after this; keepalives cover the silence
@@ -109,7 +112,7 @@ static void add_user_timeout(struct pqi_dial *d, int64_t socket_timeout_ms)
     add(d, "tcp_user_timeout", d->tcp_user_timeout);
 }
 
-void pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
+bool pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
                    const struct pqi_options *options)
 {
     memset(d, 0, sizeof *d);
@@ -129,5 +132,5 @@ void pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
     if (strncmp(target->sslmode, "verify", 6) == 0)
         add(d, "sslrootcert", root_certificates());
     add_user_timeout(d, options->socket_timeout_ms);
-    add_defaults(d);
+    return add_defaults(d);
 }

@@ -18,8 +18,9 @@ struct pqi_dial {
     char root_certificate[4096]; /* the user's own; "": there is none */
 };
 
-/* `target` and `options` must outlive the dial. */
-void pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
+/* `target` and `options` must outlive the dial. false: no memory, and it must not be used: keywords
+ * that keep others' settings out would be missing. */
+bool pqi_dial_init(struct pqi_dial *d, const struct pqi_target *target,
                    const struct pqi_options *options);
 
 #endif

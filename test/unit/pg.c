@@ -64,7 +64,7 @@ static struct pqi_conn *begin(int64_t address_ms, int64_t all_ms)
         .host = name, .port = port_text, .dbname = word, .user = word, .sslmode = sslmode};
     static struct pqi_options options = {.application_name = word, .socket_timeout_ms = 60000};
     snprintf(port_text, sizeof port_text, "%d", port);
-    pqi_dial_init(&dial, &target, &options);
+    assert_true(pqi_dial_init(&dial, &target, &options));
     struct pqi_conn *c = pqi_conn_new(&dial, &resolver, address_ms, give_up_ns);
     assert_non_null(c);
     return c;
