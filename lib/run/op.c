@@ -76,12 +76,11 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
 
 int pqi_op_no_result(struct pqi_op *op, pqr_error *err)
 {
-    bool effects = op->call.effects;
-    pqi_err(err, PQR_E_NOMEM,
-            effects ? "the write is done; no memory for its result" : "no memory for a result");
-    if (err && effects)
-        err->retry = PQR_RETRY_NEVER;
-    return PQR_E_NOMEM;
+    if (op->call.effects)
+        return pqi_err(err, PQR_E_ROWS_LOST,
+                       "%s: the write is done, but there is no memory for its result",
+                       op->call.node->target->name);
+    return pqi_err(err, PQR_E_NOMEM, "no memory for a result");
 }
 
 /* USAGE when its command tag shows that the statement was not what its place allows: then the

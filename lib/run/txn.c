@@ -264,6 +264,16 @@ static void settle_loss(struct pqr_tx *tx, struct pqi_call *c)
     if (c->err.code == PQR_E_UNKNOWN)
         c->err.code = PQR_E_LOST;
     c->err.retry = PQR_RETRY_SAFE;
+    pqi_conn_back(tx->node, take_conn(tx));
+}
+
+/* Its statement has run, and nobody can be given what it answered: so the transaction is given up, for
+ * a failure must not leave behind what doing it again would double. */
+static void give_up(struct pqr_tx *tx, struct pqi_call *c)
+{
+    pqi_err(&c->err, PQR_E_NOMEM, "no memory for a result: nothing of the transaction happened");
+    c->conn->tainted = true;
+    settle_loss(tx, c);
 }
 
 /* Once the transaction has written, it has an id: known before COMMIT is sent, it tells what became
@@ -316,11 +326,10 @@ int pqi_tx_exec_end(struct pqi_op *op, pqr_result **res, pqr_error *err)
         pqi_ask_read_id(pqi_call_answer(c, 1), &tx->id);
     if (conn->state != PQI_IDLE) {
         settle_loss(tx, c);
-        pqi_conn_back(tx->node, take_conn(tx));
     } else if (c->err.code == PQR_OK && res) {
         *res = pqi_result_new(pqi_call_take(c, 0), tx->node->target->name);
         if (!*res)
-            pqi_err(&c->err, PQR_E_NOMEM, "no memory for a result");
+            give_up(tx, c);
     }
     if (c->err.code == PQR_E_ROLLED_BACK)
         c->err.retry = safe_again(tx) ? PQR_RETRY_SAFE : PQR_RETRY_NEVER;
