@@ -270,7 +270,7 @@ static void resolve_step(struct pqi_conn *c)
     if (pqi_lookup_error(c->lookup)) {
         char text[160];
         snprintf(text, sizeof text, "its name cannot be resolved: %s", pqi_lookup_error(c->lookup));
-        die(c, PQI_TROUBLE_NAME, text);
+        die(c, pqi_lookup_lacking(c->lookup) ? PQI_TROUBLE_NOMEM : PQI_TROUBLE_NAME, text);
     } else {
         c->first = pqi_resolver_first(c->resolver, c->lookup);
         dial_next(c);
@@ -921,6 +921,14 @@ static void forget_notifications(struct pqi_conn *c)
         PQfreemem(n);
 }
 
+/* libpq passes over a Sync that it has no memory for, and is busy for ever. That it lacked memory it
+ * says; what a server says is a bare code here. */
+static bool starved(const struct pqi_conn *c)
+{
+    const char *text = PQerrorMessage(c->pg);
+    return text[0] != '\0' && lacking(text);
+}
+
 static void busy_step(struct pqi_conn *c, short revents)
 {
     /* What came before the end is in libpq's hands, and counts. */
@@ -942,7 +950,7 @@ static void busy_step(struct pqi_conn *c, short revents)
     }
     if (c->cut && c->state == PQI_BUSY)
         take_sync_behind_end(c);
-    if (c->cut && c->state != PQI_DEAD)
+    if ((c->cut && c->state != PQI_DEAD) || (c->state == PQI_BUSY && starved(c)))
         lost(c);
     else if (c->state == PQI_BUSY && (revents & POLLOUT || c->events & POLLOUT))
         flush(c);

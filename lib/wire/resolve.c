@@ -6,6 +6,7 @@
 #include "world.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
@@ -23,6 +24,7 @@ struct pqi_lookup {
     int n;
     char address[ADDRESSES_MAX][NI_MAXHOST];
     const char *error; /* gai_strerror's static text */
+    bool lacking;
 };
 
 bool pqi_is_address(const char *host)
@@ -51,6 +53,13 @@ static void keep_addresses(struct pqi_lookup *l, const struct addrinfo *list)
         l->error = "the name has no address";
 }
 
+static void note_error(struct pqi_lookup *l, int status, int error)
+{
+    l->error = gai_strerror(status);
+    l->lacking = status == EAI_MEMORY ||
+                 (status == EAI_SYSTEM && (error == ENOMEM || error == EMFILE || error == ENFILE));
+}
+
 static void *look_up(void *arg)
 {
     struct pqi_lookup *l = arg;
@@ -59,7 +68,7 @@ static void *look_up(void *arg)
     if (status == 0)
         keep_addresses(l, list);
     else
-        l->error = gai_strerror(status);
+        note_error(l, status, errno);
     if (list)
         freeaddrinfo(list);
     atomic_store(&l->done, true);
@@ -132,6 +141,11 @@ const char *pqi_lookup_address(const struct pqi_lookup *l, int i)
 const char *pqi_lookup_error(const struct pqi_lookup *l)
 {
     return l->error;
+}
+
+bool pqi_lookup_lacking(const struct pqi_lookup *l)
+{
+    return l->lacking;
 }
 
 void pqi_resolver_worked(struct pqi_resolver *r, const char *address)

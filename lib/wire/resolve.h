@@ -31,6 +31,8 @@ bool pqi_lookup_done(const struct pqi_lookup *l);
 int pqi_lookup_count(const struct pqi_lookup *l);
 const char *pqi_lookup_address(const struct pqi_lookup *l, int i);
 const char *pqi_lookup_error(const struct pqi_lookup *l);
+/* After an error: was it memory or descriptors that this process lacks? */
+bool pqi_lookup_lacking(const struct pqi_lookup *l);
 
 /* An address was connected to: from now on it comes first. */
 void pqi_resolver_worked(struct pqi_resolver *r, const char *address);
