@@ -90,11 +90,16 @@ int pqr_session_open(pqr *db, const pqr_session_options *options, pqr_session **
     PQI_TRY(pqi_need(out, "out", err));
     PQI_TRY(pqi_take_struct(&own, sizeof own, options, "PQR_SESSION", err));
     PQI_TRY(pqi_gate_look(db, true, err));
+    struct pqr_session *s = NULL;
     int code = check_tenant(db, &own, err);
     if (code == PQR_OK)
-        code = pqi_session_open(db, &own, out, err);
-    if (code == PQR_OK && own.token)
-        pqi_session_take_token(*out, own.token);
+        code = pqi_session_open(db, &own, &s, err);
+    if (code == PQR_OK && own.token && !pqi_session_take_token(s, own.token)) {
+        pqi_session_close(s);
+        code = pqi_err(err, PQR_E_NOMEM, "no memory to authenticate the session's token");
+    }
+    if (code == PQR_OK)
+        *out = s;
     return pqi_leave(db, code);
 }
 

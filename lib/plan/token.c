@@ -164,19 +164,22 @@ bool pqi_token_write(const struct pqi_token *t, const struct pqi_token_holder *h
     return true;
 }
 
-static bool read_one(const char *text, size_t len, const struct pqi_token_holder *h,
-                     struct pqi_token *out)
+enum verdict { IGNORED, COUNTS, NO_MEMORY };
+
+static enum verdict read_one(const char *text, size_t len, const struct pqi_token_holder *h,
+                             struct pqi_token *out)
 {
     unsigned char bytes[BYTES_MAX], own[MAC_BYTES];
     size_t tail = h->key ? MAC_BYTES : SUM_BYTES;
     if (len == 0 || text[0] != (h->key ? KEYED : PLAIN) ||
         !decode(bytes, BODY_BYTES + tail, text + 1, len - 1))
-        return false;
+        return IGNORED;
     if (!h->key)
         sum(bytes, own);
     else if (!sign(bytes, h, own))
-        return false;
-    return pqi_mac_same(own, bytes + BODY_BYTES, tail) && take_body(bytes, out, h);
+        return NO_MEMORY;
+    return pqi_mac_same(own, bytes + BODY_BYTES, tail) && take_body(bytes, out, h) ? COUNTS
+                                                                                   : IGNORED;
 }
 
 void pqi_token_merge(struct pqi_token *t, const struct pqi_token *more)
@@ -200,7 +203,10 @@ int pqi_token_read(const char *text, const struct pqi_token_holder *h, struct pq
         size_t len = strnlen(text, PQR_TOKEN_MAX);
         const char *dot = memchr(text, '.', len);
         len = dot ? (size_t)(dot - text) : len;
-        if (!read_one(text, len, h, &one))
+        enum verdict verdict = read_one(text, len, h, &one);
+        if (verdict == NO_MEMORY)
+            return -1;
+        if (verdict == IGNORED)
             ++*ignored;
         else if (counted++ == 0)
             *out = one;

@@ -30,7 +30,8 @@ bool pqi_token_write(const struct pqi_token *t, const struct pqi_token_holder *h
 
 /* Reads a text of one token, or of several with '.' between them: `out` is what has been seen by
  * any of them. Returns how many counted, and adds to `ignored` those that do not: damaged or made
- * up, of another version, tenant, fleet or key. What has no end is not read to its end. */
+ * up, of another version, tenant, fleet or key. What has no end is not read to its end. -1: no
+ * memory to authenticate it. */
 int pqi_token_read(const char *text, const struct pqi_token_holder *h, struct pqi_token *out,
                    int *ignored);
 

@@ -26,20 +26,22 @@ static void warn(struct pqr *db, const char *event, const char *text)
                 text);
 }
 
-void pqi_session_take_token(struct pqr_session *s, const char *text)
+bool pqi_session_take_token(struct pqr_session *s, const char *text)
 {
     struct pqi_token_holder holder = holder_of(s);
     int ignored = 0;
     s->tells = true;
-    s->claimed = pqi_token_read(text, &holder, &s->claim, &ignored) > 0;
+    int counted = pqi_token_read(text, &holder, &s->claim, &ignored);
+    s->claimed = counted > 0;
     s->claimed_ns = pqi_now_ns();
-    if (ignored == 0)
-        return;
+    if (counted < 0 || ignored == 0)
+        return counted >= 0;
     atomic_fetch_add_explicit(&s->db->counters.tokens_ignored, (uint64_t)ignored,
                               memory_order_relaxed);
     warn(s->db, "token_ignored",
          "a token was ignored: it is damaged or made up, or of another version, tenant, fleet or "
          "DB_TOKEN_KEY");
+    return true;
 }
 
 enum pqi_token_verdict pqi_session_bind(struct pqr_session *s, struct pqi_shard *shard,

@@ -4,8 +4,9 @@
 
 #include "session.h"
 
-/* The session was opened with this text. What is no token of its own is ignored and counted. */
-void pqi_session_take_token(struct pqr_session *s, const char *text);
+/* The session was opened with this text. What is no token of its own is ignored and counted. false:
+ * no memory to find out, and to ignore it would let the session read what is older. */
+bool pqi_session_take_token(struct pqr_session *s, const char *text);
 
 /* Binds the session to what its token says, as far as that is known by now: `seen` is raised by what
  * nodes must have. */
