@@ -14,8 +14,14 @@ struct loan {
     bool write;
 };
 
+/* Its link may have ended behind the last answer: that is seen here, not by who borrows it. */
 static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
 {
+    if (pqi_conn_stale(c->conn)) {
+        c->keep = false;
+        return pqi_err(err, PQR_E_LOST, "%s: the connection has ended: nothing was lent",
+                       c->node->target->name);
+    }
     struct loan *loan = pqi_mem_new(sizeof *loan);
     struct pg_conn *pg = loan ? pqi_conn_lend(c->conn) : NULL;
     if (!pg) {
