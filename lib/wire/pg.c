@@ -994,7 +994,11 @@ short pqi_conn_events(const struct pqi_conn *c)
 bool pqi_conn_spoke(const struct pqi_conn *c)
 {
     struct pollfd p = {.fd = PQsocket(c->pg), .events = POLLIN};
-    return poll(&p, 1, 0) != 0;
+    int n;
+    do
+        n = poll(&p, 1, 0);
+    while (n < 0 && errno == EINTR);
+    return n != 0;
 }
 
 bool pqi_conn_stale(const struct pqi_conn *c)
