@@ -31,8 +31,9 @@ struct pqi_hang_verdict {
 };
 
 /* A fifth of the call's time passes, 100 ms at most, before it lets the server be asked, and a fifth, 150 ms at
- * most, before it leaves: so that of 300 ms more than half is left for elsewhere. Each time the server proves
- * to be alive it is left in peace for twice as long, up to a second. */
+ * most, before it leaves: so that of 300 ms more than half is left for elsewhere. Where the monitor has no
+ * way to ask (its connection is one of those that hang) a call leaves when nothing came for half of its time. Each time the server proves
+ * to be alive it is left in peace for twice as long, up to a second or a quarter of what is left of the time. */
 struct pqi_hang_verdict pqi_hang_look(const struct pqi_waiting *w, int64_t now_ns);
 
 /* For how long the server leaves the monitor's question and everything else unanswered; 0: it does not. */

@@ -26,17 +26,10 @@ static bool make_answers(struct pqi_call *c)
     return job->answers != NULL;
 }
 
-/* Boards a lane of its node, if there is one to be had for such a statement. */
-bool pqi_call_board(struct pqi_call *c)
+static bool board(struct pqi_call *c, struct pqi_lane *lane, enum pqi_pace_class class_,
+                  int64_t cost_us)
 {
-    if (!c->group || c->off_lanes)
-        return false;
-    int64_t cost_us;
-    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
-    struct pqi_lane *lane = class_ == PQI_PACE_SLOW
-                                ? NULL
-                                : pqi_lane_choose(c->group, c->node, class_ == PQI_PACE_FAST);
-    if (!lane || !make_answers(c))
+    if (!make_answers(c))
         return false;
     c->rider.job.stmts = c->stmts + c->first - c->led;
     c->rider.waiter = &c->waiter;
@@ -53,6 +46,19 @@ bool pqi_call_board(struct pqi_call *c)
         return false;
     c->state = PQI_CALL_RIDE;
     return true;
+}
+
+/* Boards a lane of its node, if there is one to be had for such a statement. */
+bool pqi_call_board(struct pqi_call *c)
+{
+    if (!c->group || c->off_lanes)
+        return false;
+    int64_t cost_us;
+    enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);
+    struct pqi_lane *lane = class_ == PQI_PACE_SLOW
+                                ? NULL
+                                : pqi_lane_choose(c->group, c->node, class_ == PQI_PACE_FAST);
+    return lane && board(c, lane, class_, cost_us);
 }
 
 static void ride_trouble(struct pqi_call *c)
@@ -179,6 +185,32 @@ static bool leave_stuck(struct pqi_call *c, int64_t now)
         c->state = PQI_CALL_QUEUE;
     else
         pqi_call_go_on(c, taken, conn);
+    return true;
+}
+
+static bool to_other_lane(struct pqi_call *c, struct pqi_lane *other)
+{
+    if (!pqi_lane_leave(c->rider.lane, &c->rider, NULL))
+        return false;
+    if (!board(c, other, c->rider.class_, c->rider.cost_us)) /* it was closed just now */
+        pqi_call_acquire(c);
+    return true;
+}
+
+bool pqi_call_ride_elsewhere(struct pqi_call *c)
+{
+    struct pqi_conn *conn;
+    struct pqi_lane *other = pqi_lane_moving(c->group, c->node);
+    if (other)
+        return to_other_lane(c, other);
+    if (pqi_pool_take_made(&c->node->pool, NULL, &conn) != PQI_TAKE_CONN)
+        return false;
+    if (!pqi_lane_leave(c->rider.lane, &c->rider, NULL)) {
+        pqi_conn_back(c->node, conn);
+        return false;
+    }
+    c->off_lanes = true;
+    pqi_call_go_on(c, PQI_TAKE_CONN, conn);
     return true;
 }
 

@@ -392,7 +392,10 @@ static void conn_late(struct pqi_call *c, int64_t now)
     } else if (c->state == PQI_CALL_CLEAN) {
         pqi_call_clean_late(c, now);
     } else if (deadline) {
-        pqi_call_drop_conn(c);
+        if (c->state == PQI_CALL_AHEAD)
+            pqi_call_drop_conn(c);
+        else
+            pqi_call_pass_on(c);
         pqi_call_end_unsent(c, c->state == PQI_CALL_AHEAD ? "telling the server its tenant"
                                                           : "connecting");
     } else {
@@ -454,6 +457,8 @@ static int64_t waits_in_state_until(const struct pqi_call *c)
 static int64_t waits_until(const struct pqi_call *c)
 {
     int64_t until = waits_in_state_until(c);
+    if (pqi_call_makes(c))
+        until = soonest(until, c->detour_ns);
     return c->look_ns > 0 && at_node(c) ? soonest(until, c->look_ns) : until;
 }
 
@@ -482,6 +487,8 @@ struct pqi_want pqi_call_step(struct pqi_call *c, short revents)
         place(c);
     if (c->look_ns > 0 && now >= c->look_ns && at_node(c) && !pqi_call_aborted(c))
         pqi_call_look(c, now);
+    if (now >= c->detour_ns && pqi_call_makes(c) && !pqi_call_aborted(c) && now < c->until_ns)
+        pqi_call_detour(c, now);
     if (on_conn(c) && (pqi_call_aborted(c) || pqi_now_ns() >= waits_in_state_until(c)))
         conn_late(c, pqi_now_ns()); /* also while bytes keep coming */
     while (c->state == PQI_CALL_PLACE)

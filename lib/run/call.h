@@ -80,7 +80,7 @@ struct pqi_call {
     int64_t look_until_ns; /* so long its session's token lets it wait for a look at the replicas */
     struct pqi_waiter waiter;
     struct pqi_ticket ticket;
-    bool queued_too;  /* CLEAN: it stands in the queue besides */
+    bool queued_too;  /* CLEAN, CONNECT, HANDSHAKE: it waits for another one besides */
     int64_t clean_ns; /* CLEAN: when it looks for another connection */
     struct pqi_hope hope;
     bool hoping;
@@ -91,6 +91,7 @@ struct pqi_call {
     int64_t placed_ns;   /* when it went to its node */
     int64_t look_ns;     /* when it looks whether that hangs; 0: it does not look */
     int proven;          /* how often that was found alive since */
+    int64_t detour_ns;   /* when it looks for a connection that is there sooner */
     int64_t stuck_ns;    /* RIDE: when it looks whether it is stuck */
     int64_t stuck_ms;    /* how long after the last look; doubles */
     struct pqi_rider rider;

@@ -154,6 +154,23 @@ struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, boo
     return best;
 }
 
+struct pqi_lane *pqi_lane_moving(struct pqi_group *g, const struct pqi_node *node)
+{
+    struct pqi_lanes *lanes = &g->lanes[node->number];
+    struct pqi_lane *best = NULL;
+    int least = STILL, n = atomic_load_explicit(&lanes->n, memory_order_acquire);
+    for (int i = 0; i < n; i++) {
+        struct pqi_lane *lane = lanes->lane[i];
+        int state = atomic_load_explicit(&lane->state_now, memory_order_relaxed);
+        int load = load_of(lane, state);
+        if (state == PQI_LANE_OPEN && load < least) {
+            best = lane;
+            least = load;
+        }
+    }
+    return best;
+}
+
 /* ---- Getting off ---------------------------------------------------------------------------- */
 
 static struct pqi_fair *turns_of(struct pqi_lane *lane, const struct pqi_rider *r)

@@ -24,6 +24,9 @@ void pqi_group_free(struct pqi_group *g, bool forked);
  * `fast`: it is known to be. NULL: none is to be had, take a connection. */
 struct pqi_lane *pqi_lane_choose(struct pqi_group *g, struct pqi_node *node, bool fast);
 
+/* One that is open and moves, with the least under way; NULL: none is. */
+struct pqi_lane *pqi_lane_moving(struct pqi_group *g, const struct pqi_node *node);
+
 /* Boards: sends at once what may be sent. false: it was closed meanwhile, and there is no room for
  * another one. */
 bool pqi_lane_board(struct pqi_lane *lane, struct pqi_rider *r);

@@ -1,7 +1,10 @@
-/* Opens the connections of lanes.
+/* Opens the connections of lanes, and finishes those that callers have no time for.
  *
+ *           adopted ──┬───────────┐
+ *                     ▼           ▼
  *   QUEUE ──▶ CONNECT ──▶ HANDSHAKE ──▶ PIN ──▶ installed
- *     └─────▶ CLEAN (a pooled one) ────────┘ */
+ *     │                       └── no lane's ──▶ pooled
+ *     └─────▶ CLEAN (a pooled one) ────▶┘ */
 #include "opener.h"
 
 #include "../base/bytes.h"
@@ -24,7 +27,8 @@
 struct opening {
     struct pqi_link link;
     struct pqi_opener *opener;
-    struct pqi_lane *lane;
+    struct pqi_node *node;
+    struct pqi_lane *lane; /* NULL: it is for the pool */
     struct pqi_conn *conn;
     enum { QUEUE, CLEAN, CONNECT, HANDSHAKE, PIN } state;
     struct pqi_ticket ticket;
@@ -41,6 +45,8 @@ struct pqi_opener {
     int epoll;
     bool watches; /* what is wanted */
     struct pqi_link openings;
+    pthread_mutex_t lock;    /* guards … */
+    struct pqi_link adopted; /* openings that other threads have put here */
 };
 
 struct pqi_opener *pqi_opener_new(struct pqr *db)
@@ -51,6 +57,8 @@ struct pqi_opener *pqi_opener_new(struct pqr *db)
     o->db = db;
     o->epoll = -1;
     pqi_list_init(&o->openings);
+    pqi_list_init(&o->adopted);
+    pthread_mutex_init(&o->lock, NULL);
     return o;
 }
 
@@ -107,7 +115,7 @@ static void drop(struct opening *x)
     if (!x->conn)
         return;
     unwatch(x);
-    pqi_conn_give_up(x->lane->node, x->conn);
+    pqi_conn_give_up(x->node, x->conn);
     x->conn = NULL;
 }
 
@@ -123,7 +131,7 @@ static void say_queued(struct opening *x, bool queued)
 /* Gives up its place in the queue, and what it may have got there. */
 static void leave_queue(struct opening *x)
 {
-    struct pqi_node *node = x->lane->node;
+    struct pqi_node *node = x->node;
     bool queued = x->queued_too;
     x->queued_too = false;
     if (queued)
@@ -145,12 +153,13 @@ static void fail(struct opening *x, enum pqi_outcome outcome, const pqr_error *e
         trouble = x->conn->trouble;
     drop(x);
     end(x);
-    pqi_lane_fail(lane, outcome, &trouble, err);
+    if (lane)
+        pqi_lane_fail(lane, outcome, &trouble, err);
 }
 
 static void fail_connect(struct opening *x)
 {
-    struct pqi_node *node = x->lane->node;
+    struct pqi_node *node = x->node;
     pqi_count(x->opener->db, connects_failed);
     pqi_shard_troubled(node, &x->conn->trouble);
     if (x->conn->trouble.kind != PQI_TROUBLE_NOMEM)
@@ -161,9 +170,16 @@ static void fail_connect(struct opening *x)
 static void anew(struct opening *x, const char *why)
 {
     pqr_error err;
-    pqi_shard_look_again(x->lane->node->shard);
-    pqi_err(&err, PQR_E_CONNECT, "%s: %s", x->lane->node->target->name, why);
+    pqi_shard_look_again(x->node->shard);
+    pqi_err(&err, PQR_E_CONNECT, "%s: %s", x->node->target->name, why);
     fail(x, PQI_OUT_ANEW, &err);
+}
+
+/* Nobody waits for it. */
+static void to_pool(struct opening *x)
+{
+    pqi_conn_back(x->node, x->conn);
+    end(x);
 }
 
 /* The opening may have failed, and be gone, when this returns. */
@@ -180,7 +196,7 @@ static void pin(struct opening *x)
 
 static void handshake_done(struct opening *x)
 {
-    struct pqi_node *node = x->lane->node;
+    struct pqi_node *node = x->node;
     struct pqi_sighting seen;
     pqr_error err;
     if (!pqi_conn_heard(node, x->conn, false, &seen)) {
@@ -195,6 +211,8 @@ static void handshake_done(struct opening *x)
         anew(x, "its stamp names a newer shard map than could be loaded");
     } else if (!pqi_shard_recognises(node, &seen)) {
         anew(x, "another server than was known answers there");
+    } else if (!x->lane) {
+        to_pool(x);
     } else {
         pin(x);
     }
@@ -262,7 +280,7 @@ static void conn_step(struct opening *x, short revents)
 
 static void open_new(struct opening *x)
 {
-    x->conn = pqi_conn_open(x->lane->node, PQI_FOREVER);
+    x->conn = pqi_conn_open(x->node, PQI_FOREVER);
     if (!x->conn) {
         pqr_error err;
         pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
@@ -277,7 +295,7 @@ static void open_new(struct opening *x)
  * a new one. */
 static void use(struct opening *x, struct pqi_conn *pooled)
 {
-    struct pqi_node *node = x->lane->node;
+    struct pqi_node *node = x->node;
     say_queued(x, false);
     x->conn = pooled;
     if (!pooled) {
@@ -301,7 +319,7 @@ static void take(struct opening *x)
     struct pqi_conn *conn = NULL;
     x->state = QUEUE;
     say_queued(x, true);
-    switch (pqi_pool_take(&x->lane->node->pool, &x->ticket, &conn)) {
+    switch (pqi_pool_take(&x->node->pool, &x->ticket, &conn)) {
     case PQI_TAKE_CONN:
     case PQI_TAKE_SLOT:
         use(x, conn);
@@ -322,16 +340,14 @@ static void on_granted(struct pqi_waiter *w)
     pqi_flag_set(x->opener->db->wanted.flag);
 }
 
-static void start(struct pqi_opener *o, struct pqi_lane *lane)
+static struct opening *new_opening(struct pqi_opener *o, struct pqi_node *node,
+                                   struct pqi_lane *lane)
 {
     struct opening *x = pqi_mem_new(sizeof *x);
-    if (!x) {
-        pqr_error err;
-        pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
-        pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
-        return;
-    }
+    if (!x)
+        return NULL;
     x->opener = o;
+    x->node = node;
     x->lane = lane;
     x->fd = -1;
     pqi_waiter_init(&x->waiter);
@@ -339,8 +355,51 @@ static void start(struct pqi_opener *o, struct pqi_lane *lane)
     x->ticket.waiter = &x->waiter;
     pqi_list_init(&x->ticket.link);
     pqi_list_init(&x->link);
+    return x;
+}
+
+static void start(struct pqi_opener *o, struct pqi_lane *lane)
+{
+    struct opening *x = new_opening(o, lane->node, lane);
+    if (!x) {
+        pqr_error err;
+        pqi_err(&err, PQR_E_NOMEM, "no memory for a connection");
+        pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
+        return;
+    }
     pqi_list_append(&o->openings, &x->link);
     take(x);
+}
+
+/* ---- Those of others ------------------------------------------------------------------------ */
+
+bool pqi_opener_adopt(struct pqi_opener *o, struct pqi_node *node, struct pqi_conn *conn)
+{
+    if (atomic_load(&o->db->aborting) || !pqi_conn_pass_on(conn))
+        return false;
+    struct opening *x = new_opening(o, node, NULL);
+    if (!x)
+        return false;
+    x->conn = conn;
+    x->state = conn->state == PQI_CONNECTING ? CONNECT : HANDSHAKE;
+    pthread_mutex_lock(&o->lock);
+    pqi_list_append(&o->adopted, &x->link);
+    pthread_mutex_unlock(&o->lock);
+    pqi_flag_set(o->db->wanted.flag);
+    return true;
+}
+
+static struct opening *next_adopted(struct pqi_opener *o)
+{
+    struct opening *x = NULL;
+    pthread_mutex_lock(&o->lock);
+    if (!pqi_list_empty(&o->adopted)) {
+        x = pqi_container(o->adopted.next, struct opening, link);
+        pqi_list_remove(&x->link);
+        pqi_list_append(&o->openings, &x->link);
+    }
+    pthread_mutex_unlock(&o->lock);
+    return x;
 }
 
 /* ---- All of them ---------------------------------------------------------------------------- */
@@ -350,7 +409,7 @@ static void use_other(struct opening *x, struct pqi_conn *other)
 {
     x->queued_too = false;
     unwatch(x);
-    pqi_conn_back(x->lane->node, x->conn);
+    pqi_conn_back(x->node, x->conn);
     use(x, other);
 }
 
@@ -369,7 +428,7 @@ static void clean_late(struct opening *x, int64_t now)
     if (x->queued_too)
         return;
     say_queued(x, true);
-    enum pqi_taken taken = pqi_pool_take_other(&x->lane->node->pool, &x->ticket, &other);
+    enum pqi_taken taken = pqi_pool_take_other(&x->node->pool, &x->ticket, &other);
     x->queued_too = taken == PQI_TAKE_WAIT;
     if (taken == PQI_TAKE_FULL)
         say_queued(x, false);
@@ -379,7 +438,7 @@ static void clean_late(struct opening *x, int64_t now)
 
 static void look_at_ticket(struct opening *x)
 {
-    enum pqi_ticket_state queued = pqi_pool_queued(&x->lane->node->pool, &x->ticket);
+    enum pqi_ticket_state queued = pqi_pool_queued(&x->node->pool, &x->ticket);
     if (queued == PQI_TICKET_WAITS)
         return;
     if (x->queued_too && queued == PQI_TICKET_GRANTED)
@@ -471,6 +530,8 @@ int64_t pqi_opener_step(struct pqi_opener *o, int64_t now)
     step_oldest(o, events, n);
     for (struct pqi_lane *lane; (lane = pqi_wanted_next(&o->db->wanted));)
         start(o, lane);
+    for (struct opening *x; (x = next_adopted(o));)
+        conn_step(x, 0);
     look_at_queued(o);
     return look_at_time(o, now);
 }
@@ -481,12 +542,14 @@ static void give_up_all(struct pqi_opener *o)
     pqi_err(&err, PQR_E_CLOSED, "the router was closed while a connection was opened");
     for (struct pqi_lane *lane; (lane = pqi_wanted_next(&o->db->wanted));)
         pqi_lane_fail(lane, PQI_OUT_REFUSED, NULL, &err);
+    while (next_adopted(o))
+        ;
     while (!pqi_list_empty(&o->openings)) {
         struct opening *x = pqi_container(o->openings.next, struct opening, link);
-        struct pqi_pool *pool = &x->lane->node->pool;
+        struct pqi_pool *pool = &x->node->pool;
         if (x->state == QUEUE && pqi_pool_leave(pool, &x->ticket)) {
             if (x->ticket.conn)
-                pqi_conn_give_up(x->lane->node, x->ticket.conn);
+                pqi_conn_give_up(x->node, x->ticket.conn);
             else
                 pqi_pool_release(pool);
         }
@@ -503,6 +566,12 @@ void pqi_opener_free(struct pqi_opener *o, bool forked)
 {
     if (!o)
         return;
+    /* In a child of fork() the lock may be held for good: then what it guards is left. */
+    while (forked && pthread_mutex_trylock(&o->lock) == 0) {
+        pthread_mutex_unlock(&o->lock);
+        if (!next_adopted(o))
+            break;
+    }
     while (!pqi_list_empty(&o->openings)) { /* only in a child of fork() */
         struct opening *x = pqi_container(o->openings.next, struct opening, link);
         if (x->conn && forked)
@@ -511,5 +580,6 @@ void pqi_opener_free(struct pqi_opener *o, bool forked)
     }
     if (o->epoll >= 0)
         close(o->epoll);
+    pthread_mutex_destroy(&o->lock);
     pqi_mem_free(o);
 }

@@ -1,5 +1,7 @@
 /* Opens the connections of the lanes that are wanted, on the monitor's thread: no caller's deadline ends what all the
- * others wait for, and no caller waits for a name or a handshake. */
+ * others wait for, and no caller waits for a name or a handshake. And finishes those that a caller had begun for
+ * itself and has no time for any more: were they given up, callers with less time than a login takes would never
+ * have any. */
 #ifndef PQI_OPENER_H
 #define PQI_OPENER_H
 
@@ -7,6 +9,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct pqi_conn;
+struct pqi_node;
 struct pqi_opener;
 struct pqr;
 
@@ -14,6 +18,10 @@ struct pqi_opener *pqi_opener_new(struct pqr *db); /* NULL: no memory */
 
 /* Takes its descriptors, if it has none yet. false: there are none. */
 bool pqi_opener_begin(struct pqi_opener *o);
+
+/* Takes over a connection that is being made; it goes to the pool. false: it is not worth it, or there is no
+ * memory, and it stays the caller's. Any thread's. */
+bool pqi_opener_adopt(struct pqi_opener *o, struct pqi_node *node, struct pqi_conn *conn);
 
 /* ---- The monitor's thread ------------------------------------------------------------------- */
 

@@ -45,6 +45,7 @@ int pqi_partings_fd(const struct pqi_partings *p)
 void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd)
 {
     struct parting *one = fd >= 0 ? pqi_mem_new(sizeof *one) : NULL;
+    pqi_pool_parts(pool);
     pthread_mutex_lock(&p->lock);
     bool keep = one && !p->ended;
     if (keep) {
@@ -59,7 +60,7 @@ void pqi_part(struct pqi_partings *p, struct pqi_pool *pool, int fd)
     pqi_mem_free(one);
     if (fd >= 0)
         close(fd);
-    pqi_pool_release(pool);
+    pqi_pool_parted(pool);
 }
 
 /* The first that has parted out of the list; NULL: none. */
@@ -89,7 +90,7 @@ void pqi_partings_step(struct pqi_partings *p)
 {
     for (struct parting *one; (one = take_parted(p));) {
         let_go(p, one);
-        pqi_pool_release(one->pool);
+        pqi_pool_parted(one->pool);
         pqi_mem_free(one);
     }
 }

@@ -11,6 +11,7 @@ void pqi_pool_init(struct pqi_pool *p, int limit, int64_t queue_limit, bool moni
     p->monitor_flag = monitor_flag;
     pqi_list_init(&p->idle);
     pqi_list_init(&p->waiting);
+    pqi_list_init(&p->makers);
     pqi_fair_init(&p->fair);
 }
 
@@ -61,7 +62,7 @@ static struct pqi_conn *take_idle(struct pqi_pool *p, enum rank least)
 static void done(struct pqi_pool *p, bool came)
 {
     int64_t since = atomic_load_explicit(&p->full_since_ns, memory_order_relaxed);
-    if (p->nidle > 0 || p->nready < p->limit)
+    if (p->nidle > 0 || p->nready < p->limit - p->nparting)
         since = 0;
     else if (came || since == 0)
         since = pqi_now_ns();
@@ -120,6 +121,7 @@ static void line_up(struct pqi_pool *p, struct pqi_ticket *t)
 {
     t->state = PQI_TICKET_WAITS;
     t->conn = NULL;
+    t->makes = t->stirred = false;
     pqi_list_append(&p->waiting, &t->link);
     pqi_fair_join(&p->fair, &t->turn);
     p->nwaiting++;
@@ -148,6 +150,19 @@ static bool grant(struct pqi_pool *p, struct pqi_conn *c)
         return false;
     of_turn(turn)->conn = c;
     end_wait(p, of_turn(turn), PQI_TICKET_GRANTED);
+    return true;
+}
+
+/* To who has had a connection made for longest: it came before those who wait for want of a slot. */
+static bool grant_maker(struct pqi_pool *p, struct pqi_conn *c)
+{
+    if (pqi_list_empty(&p->makers) || rank(c) == SLOW)
+        return false;
+    struct pqi_ticket *t = pqi_container(p->makers.next, struct pqi_ticket, link);
+    pqi_list_remove(&t->link);
+    t->conn = c;
+    t->state = PQI_TICKET_GRANTED;
+    pqi_waiter_wake(t->waiter);
     return true;
 }
 
@@ -193,6 +208,31 @@ enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket
     return taken;
 }
 
+enum pqi_taken pqi_pool_take_made(struct pqi_pool *p, struct pqi_ticket *ticket,
+                                  struct pqi_conn **conn)
+{
+    pthread_mutex_lock(&p->lock);
+    bool may = !p->closed && !p->monitor_turn;
+    *conn = may ? take_idle(p, CLEANING) : NULL;
+    bool waits = !*conn && ticket && !p->closed;
+    if (waits) {
+        ticket->state = PQI_TICKET_WAITS;
+        ticket->conn = NULL;
+        ticket->makes = true;
+        pqi_list_append(&p->makers, &ticket->link);
+    }
+    done(p, false);
+    return *conn ? PQI_TAKE_CONN : waits ? PQI_TAKE_WAIT : PQI_TAKE_FULL;
+}
+
+bool pqi_pool_has_made(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool has = p->nidle > 0 && !p->closed && !p->monitor_turn;
+    pthread_mutex_unlock(&p->lock);
+    return has;
+}
+
 enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn)
 {
     pthread_mutex_lock(&p->lock);
@@ -234,7 +274,9 @@ bool pqi_pool_leave(struct pqi_pool *p, struct pqi_ticket *ticket)
 {
     pthread_mutex_lock(&p->lock);
     bool granted = ticket->state == PQI_TICKET_GRANTED;
-    if (ticket->state == PQI_TICKET_WAITS)
+    if (ticket->state == PQI_TICKET_WAITS && ticket->makes)
+        pqi_list_remove(&ticket->link);
+    else if (ticket->state == PQI_TICKET_WAITS)
         take_out(p, ticket, false);
     done(p, false);
     return granted;
@@ -256,22 +298,44 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns)
 {
     pthread_mutex_lock(&p->lock);
     bool usable = !p->closed && !outdated(p, c);
-    if (usable && (keep_for_monitor(p) || !grant(p, c))) {
+    if (usable && (keep_for_monitor(p) || !(grant_maker(p, c) || grant(p, c)))) {
         c->idle_since_ns = now_ns;
         pqi_list_append(&p->idle, &c->link);
         p->nidle++;
     }
+    if (usable)
+        atomic_store_explicit(&p->came_ns, now_ns, memory_order_relaxed);
     done(p, usable);
     return usable;
+}
+
+void pqi_pool_parts(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->nparting++;
+    done(p, false);
+}
+
+static void release(struct pqi_pool *p)
+{
+    atomic_store_explicit(&p->came_ns, pqi_now_ns(), memory_order_relaxed);
+    p->slots--;
+    if (!p->closed && !keep_for_monitor(p))
+        serve_waiting(p);
+    done(p, true);
 }
 
 void pqi_pool_release(struct pqi_pool *p)
 {
     pthread_mutex_lock(&p->lock);
-    p->slots--;
-    if (!p->closed && !keep_for_monitor(p))
-        serve_waiting(p);
-    done(p, true);
+    release(p);
+}
+
+void pqi_pool_parted(struct pqi_pool *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->nparting--;
+    release(p);
 }
 
 int64_t pqi_pool_refill(struct pqi_pool *p, int64_t now_ns)
@@ -325,15 +389,27 @@ struct pqi_conn *pqi_pool_heard(struct pqi_pool *p)
 
 static void wake_waiting(struct pqi_pool *p)
 {
-    for (struct pqi_link *l = p->waiting.next; l != &p->waiting; l = l->next)
-        pqi_waiter_wake(pqi_container(l, struct pqi_ticket, link)->waiter);
+    struct pqi_link *lists[] = {&p->waiting, &p->makers};
+    for (int i = 0; i < 2; i++)
+        for (struct pqi_link *l = lists[i]->next; l != lists[i]; l = l->next)
+            pqi_waiter_wake(pqi_container(l, struct pqi_ticket, link)->waiter);
 }
 
 void pqi_pool_stir(struct pqi_pool *p)
 {
     pthread_mutex_lock(&p->lock);
+    for (struct pqi_link *l = p->waiting.next; l != &p->waiting; l = l->next)
+        pqi_container(l, struct pqi_ticket, link)->stirred = true;
     wake_waiting(p);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool pqi_pool_stirred(struct pqi_pool *p, struct pqi_ticket *ticket)
+{
+    pthread_mutex_lock(&p->lock);
+    bool stirred = ticket->stirred;
+    pthread_mutex_unlock(&p->lock);
+    return stirred;
 }
 
 void pqi_pool_close(struct pqi_pool *p)

@@ -22,6 +22,8 @@ struct pqi_ticket {
         PQI_TICKET_REFUSED /* the queue was full, and another tenant's came that has fewer there */
     } state;
     struct pqi_conn *conn; /* granted: this connection; NULL: a slot */
+    bool stirred;          /* its node may not be the one to wait for any more */
+    bool makes; /* its owner is having a connection made: it waits for another one besides */
 };
 
 struct pqi_pool {
@@ -31,9 +33,11 @@ struct pqi_pool {
     int slots;  /* taken: opening, in use, idle, parting, or kept for the monitor */
     int nready; /* connections that are made: idle, in use or lent, and the monitor's own */
     int nidle;
+    int nparting; /* closed here, and still counted by the server */
     int nwaiting;
     struct pqi_link idle;          /* the one used last comes last, and is used first */
     struct pqi_link waiting;       /* tickets, as they came */
+    struct pqi_link makers;        /* those of who are having a connection made, likewise */
     struct pqi_fair fair;          /* the same, by turns */
     bool monitor_waits;            /* only where the monitor has no connection of its own */
     bool monitor_turn;             /* what is free now is kept for it */
@@ -43,6 +47,7 @@ struct pqi_pool {
     _Atomic int64_t refill_ns;     /* who waits only for the rate may go on then; 0: nobody does */
     _Atomic uint64_t generation;   /* connections born before are not used again */
     _Atomic int64_t full_since_ns; /* all are in use, and none came back since; 0: not so */
+    _Atomic int64_t came_ns;       /* when a connection or a slot came back last; 0: never */
     bool closed;
 };
 
@@ -71,6 +76,15 @@ enum pqi_taken pqi_pool_take(struct pqi_pool *p, struct pqi_ticket *ticket, stru
 enum pqi_taken pqi_pool_take_other(struct pqi_pool *p, struct pqi_ticket *ticket,
                                    struct pqi_conn **conn);
 
+/* For one who is having a connection made, on a slot of its own: one that is there already, or (WAIT) the
+ * place of its ticket among those who take what comes back; never a slot. FULL: with no ticket, there
+ * is none. */
+enum pqi_taken pqi_pool_take_made(struct pqi_pool *p, struct pqi_ticket *ticket,
+                                  struct pqi_conn **conn);
+
+/* Is a connection there that nobody uses and nobody waits for? */
+bool pqi_pool_has_made(struct pqi_pool *p);
+
 /* The same for one that has another place to wait in: CONN, SLOT, or WAIT, and then it is in no queue.
  * Nothing is taken before those who are in it. */
 enum pqi_taken pqi_pool_try(struct pqi_pool *p, struct pqi_conn **conn);
@@ -92,6 +106,10 @@ bool pqi_pool_put(struct pqi_pool *p, struct pqi_conn *c, int64_t now_ns);
 /* A connection is gone at the server, or was never made: its slot goes to the first who waits. */
 void pqi_pool_release(struct pqi_pool *p);
 
+/* One that was closed here keeps its slot until it is gone at the server, too; then, as above. */
+void pqi_pool_parts(struct pqi_pool *p);
+void pqi_pool_parted(struct pqi_pool *p);
+
 /* A connection that stands on a slot is made, or parts. */
 void pqi_pool_ready(struct pqi_pool *p, bool made);
 
@@ -108,6 +126,8 @@ struct pqi_conn *pqi_pool_heard(struct pqi_pool *p);
 
 /* Wakes all who wait, with nothing granted: their node may not be the one to wait for any more. */
 void pqi_pool_stir(struct pqi_pool *p);
+/* Was it, since it was lined up? Else who wakes for another reason keeps its place. */
+bool pqi_pool_stirred(struct pqi_pool *p, struct pqi_ticket *ticket);
 
 /* Nobody gets anything from now on; all who wait are woken. Idle connections stay, for expire. */
 void pqi_pool_close(struct pqi_pool *p);

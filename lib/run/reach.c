@@ -13,6 +13,12 @@
 static void begin_connect(struct pqi_call *c);
 static void use_pooled(struct pqi_call *c);
 
+/* Of its place in the queue; REFUSED: it has none. */
+static enum pqi_ticket_state queued_too(struct pqi_call *c)
+{
+    return c->queued_too ? pqi_pool_queued(&c->node->pool, &c->ticket) : PQI_TICKET_REFUSED;
+}
+
 /* ---- Connecting ----------------------------------------------------------------------------- */
 
 int pqi_call_trouble_code(enum pqi_trouble_kind kind)
@@ -122,13 +128,20 @@ static void handshake_done(struct pqi_call *c)
 
 void pqi_call_connect_step(struct pqi_call *c, short revents)
 {
+    if (queued_too(c) == PQI_TICKET_GRANTED) {
+        pqi_call_use_made(c, c->ticket.conn);
+        return;
+    }
     pqi_conn_step(c->conn, revents);
+    bool made = c->conn->state == PQI_IDLE && c->state == PQI_CALL_HANDSHAKE;
+    if (c->conn->state == PQI_DEAD || made)
+        pqi_call_leave_queue(c);
     if (c->conn->state == PQI_DEAD) {
         connect_failed(c);
     } else if (c->conn->state == PQI_IDLE && c->state == PQI_CALL_CONNECT) {
         pqi_ask_handshake(c->conn, c->db->options);
         c->state = PQI_CALL_HANDSHAKE;
-    } else if (c->conn->state == PQI_IDLE) {
+    } else if (made) {
         handshake_done(c);
     }
 }
@@ -185,12 +198,6 @@ static void use_other(struct pqi_call *c, struct pqi_conn *other)
     c->queued_too = false;
     pqi_conn_back(c->node, c->conn);
     use(c, other);
-}
-
-/* Of its place in the queue; REFUSED: it has none. */
-static enum pqi_ticket_state queued_too(struct pqi_call *c)
-{
-    return c->queued_too ? pqi_pool_queued(&c->node->pool, &c->ticket) : PQI_TICKET_REFUSED;
 }
 
 /* Nobody waits for long for what another has left, if there is another connection to be had or to be
@@ -324,6 +331,8 @@ void pqi_call_queue_step(struct pqi_call *c, int64_t now)
         pool_is_full(c);
     } else if (now >= c->queue_until_ns) {
         pqi_call_pool_timed_out(c);
+    } else if (!pqi_pool_stirred(&c->node->pool, &c->ticket)) {
+        return; /* woken to look at something else: it keeps its place */
     } else if (pqi_pool_leave(&c->node->pool, &c->ticket)) {
         use(c, c->ticket.conn);
     } else { /* stirred: the node has left, perhaps another one can serve the call */

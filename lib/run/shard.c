@@ -740,6 +740,14 @@ enum pqi_placing pqi_shard_place(struct pqi_shard *s, const struct pqi_errand *e
     return placing;
 }
 
+bool pqi_shard_primary_is(struct pqi_node *node)
+{
+    pthread_mutex_lock(&node->shard->lock);
+    bool is = is_primary(node->shard, node->index);
+    pthread_mutex_unlock(&node->shard->lock);
+    return is;
+}
+
 bool pqi_shard_recognises(struct pqi_node *node, const struct pqi_sighting *seen)
 {
     struct pqi_shard *s = node->shard;

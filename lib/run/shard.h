@@ -80,6 +80,9 @@ void pqi_shard_look_again(struct pqi_shard *s);
 /* A node refused a write as read only (25006): its connections were made for another role. */
 void pqi_shard_not_primary(struct pqi_node *node);
 
+/* Is it the shard's primary? */
+bool pqi_shard_primary_is(struct pqi_node *node);
+
 /* Is the server behind a new connection the one that is known? Otherwise (a restart, also from a
  * crash of its backends alone; an address that moved) what is known of the node is not of it: the
  * monitor connects and looks anew. */

@@ -3,6 +3,7 @@
 #ifndef PQI_STEPS_H
 #define PQI_STEPS_H
 
+#include "../plan/detour.h"
 #include "../plan/fate.h"
 #include "../wire/pg.h"
 #include "pool.h"
@@ -45,10 +46,26 @@ bool pqi_call_find_place(struct pqi_call *c);
 
 /* ---- hang.c ----------------------------------------------------------------------------------- */
 
-/* It goes to its node now: begins to look whether that hangs. */
+/* It goes to its node now: begins to look whether that hangs, and for a way around what takes long. */
 void pqi_call_watch(struct pqi_call *c);
 /* Looks; it may be elsewhere afterwards. */
 void pqi_call_look(struct pqi_call *c, int64_t now);
+/* To another node, if it only reads and one can serve it. NONE: at any rate, since its own hangs. PEER and
+ * AWAY: if a connection is there. */
+void pqi_call_leave(struct pqi_call *c, enum pqi_detour how);
+
+/* ---- detour.c --------------------------------------------------------------------------------- */
+
+/* Does it wait for a connection that is being made, or for its turn to have one? */
+bool pqi_call_makes(const struct pqi_call *c);
+/* It has waited for a while: looks whether another connection is there; it may be elsewhere afterwards. */
+void pqi_call_detour(struct pqi_call *c, int64_t now);
+/* Is one there on that node? */
+bool pqi_call_ready_at(const struct pqi_call *c, struct pqi_node *node, enum pqi_detour how);
+/* Lets go of the connection that is being made: others will have it when it is. */
+void pqi_call_pass_on(struct pqi_call *c);
+/* Goes on with one that is there, rather than with that which is being made. */
+void pqi_call_use_made(struct pqi_call *c, struct pqi_conn *other);
 
 /* ---- reach.c ---------------------------------------------------------------------------------- */
 
@@ -70,6 +87,9 @@ int pqi_call_trouble_code(enum pqi_trouble_kind kind);
 /* Boards a lane of its node, if there is one to be had for such a statement. */
 bool pqi_call_board(struct pqi_call *c);
 void pqi_call_ride_step(struct pqi_call *c, int64_t now);
+/* Its lane is being opened: to another one that moves, or on a connection that is there. false: there
+ * is neither. */
+bool pqi_call_ride_elsewhere(struct pqi_call *c);
 
 /* ---- attempt.c -------------------------------------------------------------------------------- */
 

@@ -967,6 +967,16 @@ void pqi_conn_step(struct pqi_conn *c, short revents)
     try_others(c);
 }
 
+bool pqi_conn_pass_on(struct pqi_conn *c)
+{
+    bool connects = c->state == PQI_CONNECTING && PQstatus(c->pg) != CONNECTION_STARTED;
+    if (!connects && !(c->state == PQI_BUSY && !c->ready))
+        return false;
+    c->give_up_ns = PQI_FOREVER;
+    give_time(c, 1);
+    return true;
+}
+
 void pqi_conn_late(struct pqi_conn *c)
 {
     char text[160];

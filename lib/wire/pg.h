@@ -163,6 +163,10 @@ void pqi_conn_step(struct pqi_conn *c, short revents);
  * or is DEAD. */
 void pqi_conn_late(struct pqi_conn *c);
 
+/* Its owner waits no longer, and somebody else may go on with it: it has all of its `timeout_ms`. false:
+ * it is not on its way, or nobody has answered at its address yet: then a new one is as good. */
+bool pqi_conn_pass_on(struct pqi_conn *c);
+
 /* Gives up on it from outside: its time has passed. */
 void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *text);
 

@@ -81,6 +81,43 @@ static void each_proof_of_life_doubles_the_peace_up_to_a_second(void **state)
     assert_int_equal(at(&w, 1300), PQI_HANG_ASK);
 }
 
+/* Its only connection to ask on may be one of those that hang. */
+static void where_the_monitor_cannot_ask_a_call_leaves_after_half_of_its_time(void **state)
+{
+    (void)state;
+    struct pqi_waiting w = call_of(300);
+    assert_int_equal(at(&w, 149), PQI_HANG_ASK);
+    assert_int_equal(at(&w, 150), PQI_HANG_LEAVE);
+    w = call_of(30000);
+    assert_int_equal(at(&w, 14999), PQI_HANG_ASK);
+    assert_int_equal(at(&w, 15000), PQI_HANG_LEAVE);
+    w.heard_ns = BEGAN + 5000 * MS;
+    assert_int_equal(at(&w, 19999), PQI_HANG_ASK);
+    assert_int_equal(at(&w, 20000), PQI_HANG_LEAVE);
+}
+
+/* Its connections do not freeze all at the same moment: some answer for a while yet. */
+static void a_call_leaves_in_time_though_others_were_answered_a_while_longer(void **state)
+{
+    (void)state;
+    for (int64_t last = 0; last <= 100; last++) {
+        struct pqi_waiting w = call_of(300);
+        int64_t now = BEGAN;
+        struct pqi_hang_verdict v = {PQI_HANG_WAIT, now};
+        while (v.verdict != PQI_HANG_LEAVE) {
+            now = v.look_ns;
+            assert_true(now < w.until_ns);
+            int64_t heard = now - BEGAN < last * MS ? now - MS : BEGAN + last * MS;
+            w.heard_ns = heard;
+            v = pqi_hang_look(&w, now);
+            w.proven += v.verdict == PQI_HANG_PROVEN;
+            if (v.verdict == PQI_HANG_ASK)
+                w.asked_ns = now + 2 * MS;
+        }
+        assert_true(now - BEGAN <= 230 * MS);
+    }
+}
+
 /* Whatever has happened: the next look is in the future, and not beyond what the verdict needs. */
 static void the_next_look_is_always_ahead_and_never_far(void **state)
 {
@@ -98,9 +135,12 @@ static void the_next_look_is_always_ahead_and_never_far(void **state)
                         struct pqi_hang_verdict v = pqi_hang_look(&w, BEGAN + now * MS);
                         assert_true(v.look_ns > BEGAN + now * MS);
                         assert_true(v.look_ns <= BEGAN + (now + 2000) * MS);
-                        if (v.verdict == PQI_HANG_LEAVE) {
+                        if (v.verdict == PQI_HANG_LEAVE && w.asked_ns == 0) {
+                            int64_t since = w.heard_ns > BEGAN ? w.heard_ns : BEGAN;
+                            assert_true(BEGAN + now * MS - since >= deadlines[d] * MS / 2);
+                            assert_true(BEGAN + now * MS - since >= 20 * MS);
+                        } else if (v.verdict == PQI_HANG_LEAVE) {
                             int64_t since = w.asked_ns > w.heard_ns ? w.asked_ns : w.heard_ns;
-                            assert_true(w.asked_ns != 0);
                             assert_true(BEGAN + now * MS - since >= 20 * MS);
                         }
                     }
@@ -144,6 +184,8 @@ int main(void)
         cmocka_unit_test(where_the_monitor_waits_already_a_call_leaves_after_its_first_look),
         cmocka_unit_test(a_server_that_answers_others_does_not_hang_however_long_a_statement_takes),
         cmocka_unit_test(each_proof_of_life_doubles_the_peace_up_to_a_second),
+        cmocka_unit_test(where_the_monitor_cannot_ask_a_call_leaves_after_half_of_its_time),
+        cmocka_unit_test(a_call_leaves_in_time_though_others_were_answered_a_while_longer),
         cmocka_unit_test(the_next_look_is_always_ahead_and_never_far),
         cmocka_unit_test(a_call_has_half_of_its_time_left_when_it_leaves),
         cmocka_unit_test(the_quiet_is_as_old_as_the_question_unless_something_was_heard),

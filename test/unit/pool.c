@@ -95,6 +95,64 @@ static void instead_of_a_slow_one_any_other_will_do(void **state)
     assert_int_equal(take_other(3), PQI_TAKE_FULL);
 }
 
+static enum pqi_taken take_made(int i)
+{
+    caller[i].conn = NULL;
+    return pqi_pool_take_made(&pool, &caller[i].ticket, &caller[i].conn);
+}
+
+static void who_has_one_made_takes_one_that_is_there(void **state)
+{
+    (void)state;
+    open_pool(4, PLENTY, false);
+    take_all(3);
+    conn[1].cleans = conn[1].slow = true;
+    assert_false(pqi_pool_has_made(&pool));
+    assert_true(put(0));
+    assert_true(put(1));
+    assert_true(pqi_pool_has_made(&pool));
+    assert_int_equal(take_made(2), PQI_TAKE_CONN);
+    assert_ptr_equal(caller[2].conn, &conn[0]);
+    assert_int_equal(take_made(2), PQI_TAKE_WAIT); /* the other one is slow */
+    counts(3, 1, 0);
+    assert_false(pqi_pool_leave(&pool, &caller[2].ticket));
+    assert_int_equal(pqi_pool_take_made(&pool, NULL, &caller[2].conn), PQI_TAKE_FULL);
+}
+
+/* It had its slot before those that wait for want of one; and a slot is nothing for it. */
+static void who_has_one_made_gets_what_comes_back_before_the_queue_and_no_slot(void **state)
+{
+    (void)state;
+    full_pool(4);
+    conn[2].cleans = conn[2].slow = true;
+    assert_int_equal(take_made(0), PQI_TAKE_WAIT);
+    assert_int_equal(take_made(1), PQI_TAKE_WAIT);
+    wait_for(2);
+    wait_for(3);
+    counts(4, 0, 2);
+    pqi_pool_release(&pool);
+    has_got(2, NULL);
+    assert_false(woken(0));
+    assert_true(put(2)); /* nor is a slow one */
+    has_got(3, &conn[2]);
+    assert_true(put(0));
+    has_got(0, &conn[0]);
+    assert_false(pqi_pool_leave(&pool, &caller[1].ticket)); /* its own came */
+    assert_true(put(1));
+    counts(4, 1, 0);
+}
+
+static void who_has_one_made_is_woken_at_the_end(void **state)
+{
+    (void)state;
+    full_pool(2);
+    assert_int_equal(take_made(0), PQI_TAKE_WAIT);
+    pqi_pool_close(&pool);
+    assert_true(woken(0));
+    assert_false(pqi_pool_leave(&pool, &caller[0].ticket));
+    assert_int_equal(take_made(1), PQI_TAKE_FULL);
+}
+
 static void a_connection_that_comes_back_knows_since_when_it_is_idle(void **state)
 {
     (void)state;
@@ -367,15 +425,41 @@ static void who_waits_is_stirred_with_nothing_and_keeps_its_place(void **state)
     full_pool(1);
     wait_for(0);
     wait_for(1);
+    assert_false(pqi_pool_stirred(&pool, &caller[0].ticket));
     pqi_pool_stir(&pool);
     for (int i = 0; i < 2; i++) {
         assert_true(woken(i));
+        assert_true(pqi_pool_stirred(&pool, &caller[i].ticket));
         assert_int_equal(pqi_pool_queued(&pool, &caller[i].ticket), PQI_TICKET_WAITS);
     }
     counts(1, 0, 2);
     assert_true(put(5));
     has_got(0, &conn[5]);
     still_waits(1);
+    wait_for(0); /* anew */
+    assert_false(pqi_pool_stirred(&pool, &caller[0].ticket));
+}
+
+/* What was closed here and is not gone at the server is no room. */
+static void a_pool_whose_connections_all_part_has_been_full_since(void **state)
+{
+    (void)state;
+    full_pool(2);
+    pqi_pool_ready(&pool, true);
+    assert_int_equal(atomic_load(&pool.full_since_ns), 0); /* the other one is on its way */
+    pqi_pool_parts(&pool);
+    assert_int_not_equal(atomic_load(&pool.full_since_ns), 0);
+    pqi_pool_ready(&pool, false);
+    pqi_pool_parts(&pool);
+    assert_int_not_equal(atomic_load(&pool.full_since_ns), 0);
+    counts(2, 0, 0);
+    int64_t before = pqi_now_ns();
+    pqi_pool_parted(&pool);
+    assert_int_equal(atomic_load(&pool.full_since_ns), 0);
+    assert_true(atomic_load(&pool.came_ns) >= before);
+    counts(1, 0, 0);
+    pqi_pool_parted(&pool);
+    counts(0, 0, 0);
 }
 
 /* ---- The monitor ----------------------------------------------------------------------------- */
@@ -662,6 +746,9 @@ int main(void)
         TEST(the_connection_used_last_is_used_first),
         TEST(the_readiest_is_taken_first),
         TEST(instead_of_a_slow_one_any_other_will_do),
+        TEST(who_has_one_made_takes_one_that_is_there),
+        TEST(who_has_one_made_gets_what_comes_back_before_the_queue_and_no_slot),
+        TEST(who_has_one_made_is_woken_at_the_end),
         TEST(a_connection_that_comes_back_knows_since_when_it_is_idle),
         TEST(beyond_the_rate_who_would_connect_waits_until_there_is_one_again),
         TEST(beyond_the_rate_a_connection_that_comes_back_serves_and_a_slot_does_not),
@@ -679,6 +766,7 @@ int main(void)
         TEST(the_queue_is_no_longer_than_its_limit),
         TEST(a_queue_without_places_lets_nobody_wait),
         TEST(who_waits_is_stirred_with_nothing_and_keeps_its_place),
+        TEST(a_pool_whose_connections_all_part_has_been_full_since),
         TEST(the_monitor_takes_what_is_free),
         TEST(the_monitor_comes_before_all_who_wait),
         TEST(a_slot_is_kept_for_the_monitor_like_a_connection),
