@@ -31,7 +31,9 @@ struct proxy proxy_begin(const char *script)
     char port[8] = "";
     int in[2], out[2];
     const char *url = getenv("DATABASE_PRIMARY_URL"), *path = getenv(script);
-    const char *colon = url ? strrchr(url, ':') : NULL, *slash = url ? strrchr(url, '/') : NULL;
+    const char *host = url ? strstr(url, "://") : NULL;
+    const char *slash = host ? strchr(host + 3, '/') : NULL;
+    const char *colon = slash ? memrchr(host + 3, ':', (size_t)(slash - host - 3)) : NULL;
     if (!colon || !slash || !path || pipe(in) != 0 || pipe(out) != 0)
         fail_msg("no DATABASE_PRIMARY_URL with a port, no %s, or no pipe", script);
     snprintf(port, sizeof port, "%.*s", (int)(slash - colon - 1), colon + 1);
