@@ -36,8 +36,8 @@ static int deadline_ms(void)
 /* ---- What was read -------------------------------------------------------------------------- */
 
 struct read {
-    int64_t begun_us;
-    int us, code;
+    _Atomic int64_t begun_us;
+    _Atomic int us, code;
 };
 
 static struct load {
@@ -51,11 +51,18 @@ static struct load {
     _Atomic int failed;
 } load;
 
+static void keep(struct read *r, int64_t begun_us, int code)
+{
+    atomic_store(&r->code, code);
+    atomic_store(&r->us, (int)(now_us() - begun_us));
+    atomic_store(&r->begun_us, begun_us);
+}
+
 static void note(int64_t begun_us, const pqr_error *err)
 {
     int i = atomic_fetch_add(&load.n, 1);
     if (i < KEPT)
-        load.reads[i] = (struct read){begun_us, (int)(now_us() - begun_us), err->code};
+        keep(&load.reads[i], begun_us, err->code);
     int failed = err->code != PQR_OK ? atomic_fetch_add(&load.failed, 1) : 8;
     if (failed < 8)
         snprintf(load.text[failed], sizeof load.text[0], "%.60s: %s: %.150s", err->node,
@@ -159,7 +166,7 @@ static void *ask_beside(void *arg)
         PQclear(PQexec(pg, "select 1"));
         int us = (int)(now_us() - begun);
         if (us > 20000 && beside.n < 10000)
-            beside.stalls[beside.n++] = (struct read){begun, us, 0};
+            keep(&beside.stalls[beside.n++], begun, 0);
         live_sleep_ms(2);
     }
     PQfinish(pg);

@@ -3,7 +3,8 @@
  * Fleet: one shard, no replica, TLS.
  *
  * How late is late? The machine may be busy: so somebody sleeps beside the calls, in short steps, with a
- * millisecond's work between them, and as late as he is they may be, too; and 120 ms more at most. */
+ * millisecond's work between them, and as late as he is they may be, too; and 120 ms more at most. Where that is
+ * not so the phase is gone through again, twice at most: what the machine did once it does not do thrice. */
 #include "live.h"
 #include "names.h"
 #include "proxies.h"
@@ -239,9 +240,10 @@ static bool is_right(const struct wait *w, enum far far)
     }
 }
 
-static void judge(const char *phase, const struct wait *w, int n, enum far far)
+/* Fails unless each has ended as it should. false: one was late. */
+static bool judge(const char *phase, const struct wait *w, int n, enum far far)
 {
-    int worst = INT32_MIN, slept = atomic_load(&sleeper.late_us), bad = 0;
+    int worst = INT32_MIN, slept = atomic_load(&sleeper.late_us), bad = 0, lates = 0;
     char codes[200] = "";
     for (int i = 0; i < n; i++) {
         const char *code = pqr_code_name(w[i].code);
@@ -251,7 +253,8 @@ static void judge(const char *phase, const struct wait *w, int n, enum far far)
         bool wrong = w[i].times != 1 || !is_right(&w[i], far), early = w[i].late_us < 0;
         bool late = w[i].late_us > slept + LATE_MS * 1000;
         early &= w[i].code == PQR_E_DEADLINE;
-        bad += wrong || late || early;
+        bad += wrong || early;
+        lates += late;
         if (wrong || late || early)
             print_error("%s, %s%s: ended %d times, with %s, %.1f ms behind its time: %s\n", phase,
                         kind_names[w[i].kind], w[i].on_loop ? " on a loop" : "", w[i].times, code,
@@ -261,10 +264,11 @@ static void judge(const char *phase, const struct wait *w, int n, enum far far)
         "%-36s %2d waits, at most %5.1f ms behind their time (who slept beside: %5.1f);%s\n", phase,
         n, worst / 1000.0, slept / 1000.0, codes);
     assert_int_equal(bad, 0);
+    return lates == 0;
 }
 
 /* All at once: those that block have a thread each. */
-static void wait_all(const char *phase, struct wait *w, int n, enum far far)
+static bool wait_all(const char *phase, struct wait *w, int n, enum far far)
 {
     pthread_t thread[32];
     pqr_loop *loop;
@@ -280,9 +284,18 @@ static void wait_all(const char *phase, struct wait *w, int n, enum far far)
         if (!w[i].on_loop)
             pthread_join(thread[i], NULL);
     pqr_loop_dispatch(loop, 0); /* none ends twice */
-    judge(phase, w, n, far);
+    bool in_time = judge(phase, w, n, far);
     pqr_loop_close(loop);
+    return in_time;
 }
+
+#define IN_TIME(phase)                   \
+    do {                                 \
+        int tries_ = 3;                  \
+        while (!(phase) && --tries_ > 0) \
+            ;                            \
+        assert_true(tries_ > 0);         \
+    } while (0)
 
 static pqr_session *session(pqr *db, int64_t time_ms)
 {
@@ -329,39 +342,45 @@ static void tell(const char *order)
 }
 
 /* Of a router that was not used before: each call needs a new one. */
-static void needs_a_connection(const char *phase, const char *order, enum far far)
+static bool needs_a_connection(const char *phase, const char *lanes, const char *order,
+                               enum far far)
 {
-    static const char *const lanes[] = {"DB_LANES=3", "DB_LANES=0"};
-    for (int i = 0; i < 2; i++) {
-        struct wait w[16];
-        char name[64];
-        pqr *db = READY_ROUTER(proxy.url, lanes[i], "DB_HEALTH_INTERVAL=60");
-        int n = all_of(db, w, READ, LEND);
-        snprintf(name, sizeof name, "%s%s", phase, i == 0 ? "" : ", no lanes");
-        tell(order);
-        wait_all(name, w, n, far);
-        tell("heal");
-        done_with(w, n);
-        pqr_close(db, 0);
-    }
+    struct wait w[16];
+    char name[64];
+    pqr *db = READY_ROUTER(proxy.url, lanes, "DB_HEALTH_INTERVAL=60");
+    int n = all_of(db, w, READ, live_slow_build() ? READ : LEND);
+    if (live_slow_build()) /* there a login takes all of a processor for long */
+        n += all_of(db, w + n, WRITE, WRITE);
+    snprintf(name, sizeof name, "%s, %s", phase, lanes);
+    tell(order);
+    bool in_time = wait_all(name, w, n, far);
+    tell("heal");
+    done_with(w, n);
+    pqr_close(db, 0);
+    return in_time;
+}
+
+static void on_lanes_and_without(const char *phase, const char *order, enum far far)
+{
+    IN_TIME(needs_a_connection(phase, "DB_LANES=3", order, far));
+    IN_TIME(needs_a_connection(phase, "DB_LANES=0", order, far));
 }
 
 static void none_waits_longer_whatever_of_connecting_is_swallowed(void **state)
 {
     (void)state;
-    needs_a_connection("connect", "deaf", NOT_SENT);
+    on_lanes_and_without("connect", "deaf", NOT_SENT);
     for (int i = 1; i <= 8; i++) { /* TLS, login, who it is, settings, the statement */
         char phase[40], order[16];
         snprintf(phase, sizeof phase, "message %d of a connection", i);
         snprintf(order, sizeof order, "hole %d", i);
-        needs_a_connection(phase, order, i < 6 ? NOT_SENT : ANSWERED);
+        on_lanes_and_without(phase, order, i < 6 ? NOT_SENT : ANSWERED);
     }
 }
 
 /* Its look-up ends when the resolver lets it. */
-static void none_waits_longer_for_a_name(void **state)
+static bool name(void)
 {
-    (void)state;
     char url[600];
     const char *at = strchr(proxy.url, '@') + 1, *port = strchr(at, ':');
     snprintf(url, sizeof url, "%.*s" SEVERAL "%.*s/app?sslmode=disable", (int)(at - proxy.url),
@@ -371,23 +390,36 @@ static void none_waits_longer_for_a_name(void **state)
     struct wait w[16];
     int n = all_of(db, w, READ, LEND);
     names_hold();
-    wait_all("name", w, n, NOT_SENT);
+    bool in_time = wait_all("name", w, n, NOT_SENT);
     names_go_on();
     done_with(w, n);
     pqr_close(db, 0);
+    return in_time;
+}
+
+static void none_waits_longer_for_a_name(void **state)
+{
+    (void)state;
+    IN_TIME(name());
+}
+
+static bool first_look(void)
+{
+    struct wait w[16];
+    tell("hole 0");
+    pqr *db = ROUTER(proxy.url);
+    int n = all_of(db, w, READ, READY);
+    bool in_time = wait_all("first look", w, n, NOT_SENT);
+    tell("heal");
+    done_with(w, n);
+    pqr_close(db, 0);
+    return in_time;
 }
 
 static void none_waits_longer_for_what_is_known_of_the_servers(void **state)
 {
     (void)state;
-    struct wait w[16];
-    tell("hole 0");
-    pqr *db = ROUTER(proxy.url);
-    int n = all_of(db, w, READ, READY);
-    wait_all("first look", w, n, NOT_SENT);
-    tell("heal");
-    done_with(w, n);
-    pqr_close(db, 0);
+    IN_TIME(first_look());
 }
 
 /* Its statements have the session's deadline. */
@@ -402,20 +434,26 @@ static pqr_tx *begin(pqr_session *s)
     return tx;
 }
 
-static void none_waits_longer_in_a_queue(void **state)
+static bool queue(void)
 {
-    (void)state;
     struct wait w[16];
     pqr *db = READY_ROUTER(proxy.url, "DB_CONNECTION_LIMIT=3", "DB_LANES=0");
     pqr_session *s = session(db, ENOUGH_MS);
     pqr_tx *tx[] = {begin(s), begin(s)};
     int n = all_of(db, w, READ, LEND);
-    wait_all("queue", w, n, NOT_SENT);
+    bool in_time = wait_all("queue", w, n, NOT_SENT);
     pqr_rollback(tx[0]);
     pqr_rollback(tx[1]);
     pqr_session_close(s);
     done_with(w, n);
     pqr_close(db, 0);
+    return in_time;
+}
+
+static void none_waits_longer_in_a_queue(void **state)
+{
+    (void)state;
+    IN_TIME(queue());
 }
 
 /* Everything is connected, and has been used: what comes goes out at once. */
@@ -439,20 +477,26 @@ static pqr *warm(const char *lanes, struct wait *w, int *n)
     return db;
 }
 
+static bool answer(const char *lanes)
+{
+    struct wait w[32];
+    char phase[40];
+    int n;
+    pqr *db = warm(lanes, w, &n);
+    snprintf(phase, sizeof phase, "run, %s", lanes);
+    tell("hole 0");
+    bool in_time = wait_all(phase, w, n, SENT);
+    tell("heal");
+    done_with(w, n);
+    pqr_close(db, 0);
+    return in_time;
+}
+
 static void none_waits_longer_for_an_answer(void **state)
 {
     (void)state;
-    static const char *const lanes[] = {"DB_LANES=3", "DB_LANES=0"};
-    for (int i = 0; i < 2; i++) {
-        struct wait w[32];
-        int n;
-        pqr *db = warm(lanes[i], w, &n);
-        tell("hole 0");
-        wait_all(i == 0 ? "run" : "run, no lanes", w, n, SENT);
-        tell("heal");
-        done_with(w, n);
-        pqr_close(db, 0);
-    }
+    IN_TIME(answer("DB_LANES=3"));
+    IN_TIME(answer("DB_LANES=0"));
 }
 
 /* ---- Ends that others make ------------------------------------------------------------------------------ */
@@ -464,7 +508,7 @@ static void judge_end(const char *phase, struct wait *w, int n, int64_t from_us,
         bool sent = w[i].kind == WRITE && w[i].code == PQR_E_UNKNOWN;
         w[i].code = w[i].code == code || sent ? PQR_E_DEADLINE : w[i].code;
     }
-    judge(phase, w, n, SENT);
+    assert_true(judge(phase, w, n, SENT));
 }
 
 static void what_is_cancelled_ends_at_once(void **state)
