@@ -105,5 +105,6 @@ void counts(int slots, int idle, int waiting)
                  pool.nwaiting, slots, idle, waiting);
     assert_int_equal(nidle, idle);
     assert_int_equal(nwaiting, waiting);
-    assert_int_equal(pool.full_since_ns > 0, idle == 0 && pool.nready >= pool.limit - pool.nparting);
+    assert_int_equal(pool.full_since_ns > 0,
+                     idle == 0 && pool.nready >= pool.limit - pool.nparting);
 }

@@ -2,7 +2,8 @@
  * And who waits for a connection has its turn. Fleet: one shard, two replicas.
  *
  * Beside them somebody asks the replica that is well, by plain libpq: where that gets no answer in the same time
- * either, it was the machine that stood still, and what failed meanwhile is counted apart. */
+ * either, it was the machine that stood still, and what failed meanwhile is counted apart; likewise where somebody
+ * who only sleeps and works a little lost a third of that time. */
 #include "live.h"
 
 #include <libpq-fe.h>
@@ -148,9 +149,31 @@ static void *read_by_loop(void *arg)
 
 static struct beside {
     _Atomic bool stop;
-    int n;
+    int n, nsleeps;
     struct read stalls[10000]; /* answers that took long */
+    struct read sleeps[10000]; /* and sleeps, with a millisecond's work behind each */
 } beside;
+
+static int64_t worked_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void *sleep_beside(void *arg)
+{
+    (void)arg;
+    while (!atomic_load(&beside.stop)) {
+        int64_t begun = now_us();
+        live_sleep_ms(9);
+        for (int64_t from = worked_us(); worked_us() - from < 1000;)
+            ;
+        if (now_us() - begun > 20000 && beside.nsleeps < 10000)
+            keep(&beside.sleeps[beside.nsleeps++], begun, 0);
+    }
+    return NULL;
+}
 
 /* A round trip on a link that is there, and now and then a new one: reads need both. */
 static void *ask_beside(void *arg)
@@ -173,17 +196,25 @@ static void *ask_beside(void *arg)
     return NULL;
 }
 
-/* Of the time of a read, how much did one that waited beside it lose? */
-static int stalled_us(const struct read *r)
+/* Of the time of a read, how much do these take? */
+static int within_us(const struct read *r, const struct read *stalls, int n)
 {
-    int most = 0;
-    for (int i = 0; i < beside.n; i++) {
-        int64_t from = beside.stalls[i].begun_us, to = from + beside.stalls[i].us;
+    int sum = 0;
+    for (int i = 0; i < n; i++) {
+        int64_t from = stalls[i].begun_us, to = from + stalls[i].us;
         from = from > r->begun_us ? from : r->begun_us;
         to = to < r->begun_us + r->us ? to : r->begun_us + r->us;
-        most = to - from > most ? (int)(to - from) : most;
+        sum += to > from ? (int)(to - from) : 0;
     }
-    return most;
+    return sum;
+}
+
+/* How much did one that waited beside it lose? */
+static int stalled_us(const struct read *r)
+{
+    int asked = within_us(r, beside.stalls, beside.n);
+    int slept = within_us(r, beside.sleeps, beside.nsleeps);
+    return asked > slept ? asked : slept;
 }
 
 /* ---- Freezing ----------------------------------------------------------------------------------- */
@@ -248,7 +279,7 @@ static void count_failures(const char *how)
 
 static void freeze_often(const char *lanes, int level)
 {
-    pthread_t thread[THREADS], loop, eyes;
+    pthread_t thread[THREADS], loop, eyes, sleeper;
     memset(&load, 0, sizeof load);
     memset(&beside, 0, sizeof beside);
     load.db = READY_ROUTER(lanes, "DB_HEALTH_INTERVAL=60");
@@ -259,6 +290,7 @@ static void freeze_often(const char *lanes, int level)
         pthread_create(&thread[i], NULL, read_on, NULL);
     pthread_create(&loop, NULL, read_by_loop, NULL);
     pthread_create(&eyes, NULL, ask_beside, NULL);
+    pthread_create(&sleeper, NULL, sleep_beside, NULL);
     EVENTUALLY(30000, atomic_load(&load.n) > 2000);
     atomic_store(&load.deadline_ms, deadline_ms());
     for (int i = 0; i < ROUNDS; i++)
@@ -269,6 +301,7 @@ static void freeze_often(const char *lanes, int level)
     pthread_join(loop, NULL);
     atomic_store(&beside.stop, true);
     pthread_join(eyes, NULL);
+    pthread_join(sleeper, NULL);
     count_failures(lanes);
     pqr_close(load.db, 0);
 }
