@@ -10,12 +10,14 @@ ends, however it ends, they are gone, and so is the folder. docs/fleet.md is the
         fleet.pause_replay("shard0/replica1")
 
 class Fleet(shards=2, replicas=2, redis=True, control=False, durable=False, sync=False,
-            max_connections=200, settings={}, folder=None, owner=0, say=None, tls=False)
+            max_connections=200, settings={}, folder=None, owner=0, say=None, tls=False,
+      pgbouncer=False)
     Starts a fleet and returns when all of it is up. `settings` go into every postgresql.conf.
     `folder` must not exist yet; by default it is a new one in $TMPDIR, or /tmp. `owner` is the
     process whose end is the fleet's: 0 for this one, None for nobody. `say` is called with a
     line of text for each step of the start. With `tls` the servers have certificates for the name
     fleet.test, by an authority of the fleet's own: folder/tls/ca.crt, beside other.crt of another.
+    With `pgbouncer` a PgBouncer in transaction mode stands before each server, and the URLs lead to it.
 
 Fleet.attach(folder=None)
     The fleet in that folder; else in $PQR_FLEET; else the only one of this user.
@@ -32,8 +34,9 @@ Fleet.attach(folder=None)
     cut_receiver(node)  join_receiver(node)  streaming stops and stays so; streams again
     down()  wait()                           take all away; wait until it is gone
 
-A node is called like "shard0/primary", "shard0/replica1", "control/primary" or "redis". It keeps
-its name for life, also after a promote. Every verb returns when it is true, and the fault verbs
+A node is called like "shard0/primary", "shard0/replica1", "control/primary" or "redis"; the poolers
+before these are "shard0/pooler", "shard0/pooler1", "control/pooler". It keeps its name for life, also
+after a promote. Every verb returns when it is true, and the fault verbs
 return a line that says what is now so. What cannot be done raises FleetError, which says why.
 """
 
@@ -49,7 +52,8 @@ import time
 WAIT_S = 30         # for one server to do what it was told
 START_S = 60        # for servers to come up, also on a busy machine
 DOWN_S = 15
-PROGRAMS = {"postgres", "initdb", "pg_basebackup", "cp", "redis-server"}    # what works in a folder
+PROGRAMS = {"postgres", "initdb", "pg_basebackup", "cp", "redis-server",     # what works in a folder
+            "pgbouncer"}
 STOP_SIGNALS = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}
 CLEAN_ENV = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TZ": "UTC"}
 
@@ -75,6 +79,27 @@ SETTINGS = {
     "log_timezone": "UTC",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
+
+# Of each PgBouncer: few sessions at the server, so that many share one, and a server that is back
+# is found soon. Who logs in is looked up at the server: a new role can, too.
+POOLER = """\
+[databases]
+app = host={socket} port={port} auth_user=postgres
+* = host={socket} port={port} auth_user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {listen}
+unix_socket_dir =
+auth_type = md5
+auth_file = {users}
+pool_mode = transaction
+default_pool_size = 4
+max_client_conn = 500
+server_login_retry = 1
+query_wait_timeout = 30
+log_connections = 0
+log_disconnections = 0
+"""
 
 HBA = """\
 # The socket's folder is closed to others, so who gets there may be anyone.
@@ -534,18 +559,21 @@ class Fleet:
     """See the top of this file."""
 
     def __init__(self, shards=2, replicas=2, redis=True, control=False, durable=False, sync=False,
-                 max_connections=200, settings=None, folder=None, owner=0, say=None, tls=False):
+                 max_connections=200, settings=None, folder=None, owner=0, say=None, tls=False,
+                 pgbouncer=False):
         if shards < 1 or replicas < 0:
             raise FleetError("a fleet has one shard or more, and no less than 0 replicas")
         if sync and not replicas:
             raise FleetError("a commit cannot wait for a standby where there is none: "
                              "sync needs replicas")
+        if tls and pgbouncer:
+            raise FleetError("the poolers of a fleet speak no TLS: tls or pgbouncer, not both")
         self.folder = new_folder(folder)
         self._say, self._began = say or (lambda line: None), time.monotonic()
         self._facts = {
             "bin": find_postgres(), "redis": redis and find_redis(), "user": run_user(),
             "shards": shards, "replicas": replicas, "control": control, "sync": sync,
-            "tls": tls and find_openssl(),
+            "tls": tls and find_openssl(), "pgbouncer": pgbouncer and find_pgbouncer(),
             "password": "p@ss/w%rd:?#[]&=+" + os.urandom(6).hex(),
             "settings": {**SETTINGS, **durability(durable), **passwords(),
                          "max_connections": str(max_connections), **(settings or {})},
@@ -607,7 +635,10 @@ class Fleet:
         self._facts.update(reply)
 
     def _build(self):
-        names = list(self._all_nodes()) + ["redis"] * bool(self._facts["redis"])
+        names = list(self._all_nodes())
+        if self._facts["pgbouncer"]:
+            names += [pooler_of(n) for n in names]
+        names += ["redis"] * bool(self._facts["redis"])
         self._facts["ports"] = dict(zip(names, self._ask("ports", len(names))))
         if self._facts["redis"]:
             os.mkdir(self._data("redis"))
@@ -684,8 +715,12 @@ class Fleet:
     def _start_all(self):
         began = time.monotonic()
         for n in self.nodes:
-            if n != "redis":
+            if is_postgres(n):
                 self._launch(n)
+        for n in filter(is_postgres, self.nodes):
+            if self._facts["pgbouncer"]:
+                self._configure_pooler(pooler_of(n), n)
+                self._launch(pooler_of(n))
         self._await_ready(self.nodes)
         for n in self.nodes:
             if "/replica" in n:
@@ -740,12 +775,14 @@ class Fleet:
                 urls[f"{prefix}REPLICA_{n}_URL"] = self._url(f"shard{shard}/replica{n}")
         if "redis" in ports:
             urls["REDIS_URL"] = f"redis://127.0.0.1:{ports['redis']}/0"
+        if self._facts["pgbouncer"]:        # the servers' own ports: the URLs do not lead there
+            urls["PQR_FLEET_PORTS"] = " ".join(f"{n}={p}" for n, p in ports.items() if is_postgres(n))
         urls["PQR_FLEET"] = self.folder
         return urls
 
     def _url(self, node):
         password = "".join(c if c.isalnum() else f"%{ord(c):02X}" for c in self._facts["password"])
-        port = self._facts["ports"][node]
+        port = self._facts["ports"][pooler_of(node) if self._facts["pgbouncer"] else node]
         if not self._facts["tls"]:
             return f"postgresql://app:{password}@127.0.0.1:{port}/app"
         return (f"postgresql://app:{password}@{TLS_NAME}:{port}/app?hostaddr=127.0.0.1"
@@ -753,7 +790,7 @@ class Fleet:
 
     def status(self):
         """[{node, port, pid, role, timeline, position, paused, system}, …]; None: not known now.
-        role: primary, standby, down, stopped, starting; up for Redis."""
+        role: primary, standby, down, stopped, starting; up for Redis and poolers."""
         look = self._ask("look")
         rows = [{"node": n, "port": p, "pid": look[n]["pid"], "role": self._role(n, look[n]),
                  "timeline": None, "position": None, "paused": None, "system": None}
@@ -774,7 +811,7 @@ class Fleet:
             return "stopped"
         if not self._is_ready(node, look["pid"]):
             return "starting"
-        return "up" if node == "redis" else "ready"
+        return "ready" if is_postgres(node) else "up"
 
     def sql(self, node, *statements, user="postgres", database="app", timeout=60):
         node = self._answering(node)
@@ -835,7 +872,7 @@ class Fleet:
         if mode not in STOP_SIGNALS:
             raise FleetError(f"mode {mode}: one of {', '.join(STOP_SIGNALS)}")
         if look["pid"] is not None:
-            self._ask("signal", node, signal.SIGTERM if node == "redis" else STOP_SIGNALS[mode])
+            self._ask("signal", node, STOP_SIGNALS[mode] if is_postgres(node) else signal.SIGTERM)
             self._until(f"{node} is shut down", lambda: self._look(node)["pid"] is None)
         return f"{node} is shut down"
 
@@ -910,8 +947,8 @@ class Fleet:
         name = node.replace("-", "/", 1)
         if name not in self._facts["ports"]:
             raise FleetError(f"no node {node}; there are {', '.join(self.nodes)}")
-        if name == "redis" and verb:
-            raise FleetError(f"redis has no {verb}")
+        if verb and not is_postgres(name):
+            raise FleetError(f"{name} has no {verb}")
         return name
 
     def _running(self, node, verb=None):
@@ -955,6 +992,8 @@ class Fleet:
         """Does it accept connections? PostgreSQL says so in the last line of postmaster.pid."""
         if node == "redis":
             return redis_answers(self._facts["ports"][node])
+        if not is_postgres(node):
+            return listens(self._facts["ports"][node])
         try:
             with open(os.path.join(self._data(node), "postmaster.pid")) as f:
                 lines = f.read().split("\n")
@@ -988,6 +1027,8 @@ class Fleet:
         if node == "redis":
             argv = [self._facts["redis"], "--port", str(port), "--bind", "127.0.0.1",
                     "--save", "", "--appendonly", "no", "--dir", self._data(node)]
+        elif not is_postgres(node):
+            argv = [self._facts["pgbouncer"], os.path.join(self._data(node), "pgbouncer.ini")]
         else:
             argv = [os.path.join(self._facts["bin"], "postgres"), "-D", self._data(node)]
             for stale in (os.path.join(self._data(node), "postmaster.pid"),
@@ -1040,8 +1081,19 @@ class Fleet:
         self._write(os.path.join(data, "postgresql.auto.conf"), "")
         self._write(os.path.join(data, "pg_hba.conf"), HBA)
 
+    def _configure_pooler(self, pooler, node):
+        data, ports = self._data(pooler), self._facts["ports"]
+        os.mkdir(data)
+        self._own(data)
+        users = os.path.join(data, "users.txt")
+        self._write(users, f'"app" "{self._facts["password"]}"\n"postgres" ""\n')
+        self._write(os.path.join(data, "pgbouncer.ini"), POOLER.format(
+            socket=literal(self._path("socket")), port=ports[node], listen=ports[pooler],
+            users=users))
+
     def _others_of_shard(self, node):
-        return [f'"{n}"' for n in self.nodes if n != node and shard_of(n) == shard_of(node)]
+        return [f'"{n}"' for n in self.nodes
+                if is_postgres(n) and n != node and shard_of(n) == shard_of(node)]
 
     def _run_each(self, nodes, job):
         """Run a program for each node, all at once, as the servers' user; job(node) is its argv
@@ -1138,6 +1190,13 @@ def find_openssl():
     raise FleetError("no openssl, which TLS needs; its Debian package: apt install openssl")
 
 
+def find_pgbouncer():
+    for folder in ("/usr/sbin", "/usr/bin", "/usr/local/bin"):
+        if os.access(path := os.path.join(folder, "pgbouncer"), os.X_OK):
+            return path
+    raise FleetError("no pgbouncer; its Debian package: apt install pgbouncer")
+
+
 def durability(durable):
     return {"fsync": "on", "full_page_writes": "on"} if durable else \
            {"fsync": "off", "full_page_writes": "off"}
@@ -1166,6 +1225,23 @@ def shard_of(node):
 
 def primary_at_birth(node):
     return shard_of(node) + "/primary"
+
+
+def is_postgres(node):
+    return node != "redis" and "/pooler" not in node
+
+
+def pooler_of(node):
+    """shard0/replica1 → shard0/pooler1"""
+    return node.replace("/primary", "/pooler").replace("/replica", "/pooler")
+
+
+def listens(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
 
 
 def redis_answers(port):
@@ -1313,6 +1389,8 @@ def add_up(up):
     up.add_argument("--sync", action="store_true", help="a commit waits for one standby")
     up.add_argument("--tls", action="store_true",
                     help="the servers have certificates for fleet.test, by a CA of their own")
+    up.add_argument("--pgbouncer", action="store_true",
+                    help="a PgBouncer before each server, in transaction mode; the URLs lead there")
     up.add_argument("--max-connections", type=count(30), default=200, metavar="N",
                     help="default: 200")
     up.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", dest="settings",
@@ -1361,7 +1439,8 @@ def up(args, command, top):
     fleet = Fleet(args.shards, args.replicas, args.redis, args.control, args.durable, args.sync,
                   args.max_connections, settings, args.dir,
                   owner=None if args.detach else args.owner or 0,
-                  say=lambda line: print(line, file=sys.stderr, flush=True), tls=args.tls)
+                  say=lambda line: print(line, file=sys.stderr, flush=True), tls=args.tls,
+                  pgbouncer=args.pgbouncer)
     if command:
         with fleet:
             return run_command(command, {**without(strangers()), **fleet.env()})
@@ -1388,7 +1467,8 @@ def signal_of(interruption):
 
 def strangers():
     """The inherited variables that could lead an application to other servers than a fleet's."""
-    return [name for name in os.environ if name.startswith(("DATABASE_", "REDIS_URL"))]
+    return [name for name in os.environ
+            if name.startswith(("DATABASE_", "REDIS_URL", "PQR_FLEET_PORTS"))]
 
 
 def without(names):

@@ -363,6 +363,26 @@ class OtherFleets(unittest.TestCase, NothingStays):
                 status, said = psql(checked.replace("@fleet.test", "@other.test"), asks)
                 self.assertEqual((2, True), (status, "does not match host name" in said))
 
+    def test_with_pgbouncer_the_urls_lead_to_a_pooler_before_each_server(self):
+        with Fleet(shards=1, replicas=1, redis=False, pgbouncer=True) as f:
+            env = f.env()
+            self.assertEqual(["shard0/primary", "shard0/replica1", "shard0/pooler",
+                              "shard0/pooler1"], f.nodes)
+            for node, pooler, name in (("shard0/primary", "shard0/pooler", "DATABASE_PRIMARY_URL"),
+                                       ("shard0/replica1", "shard0/pooler1",
+                                        "DATABASE_REPLICA_1_URL")):
+                ports = {row["node"]: row["port"] for row in f.status()}
+                self.assertIn(f":{ports[pooler]}/", env[name])
+                self.assertIn(f"{node}={ports[node]}", env["PQR_FLEET_PORTS"].split())
+                self.assertEqual((0, node), psql(env[name], "show cluster_name"))
+                f.kill(pooler)
+                self.assertEqual(2, psql(env[name], "select 1")[0])
+                self.assertEqual(node, f.sql(node, "show cluster_name"))
+                f.start(pooler)
+                self.assertEqual((0, node), psql(env[name], "show cluster_name"))
+            with self.assertRaisesRegex(FleetError, "has no sql"):
+                f.sql("shard0/pooler", "select 1")
+
     def test_two_side_by_side_must_be_told_apart(self):
         with Fleet(1, 0, redis=False) as one, Fleet(1, 0, redis=False) as two:
             self.assertNotEqual(one.sql("shard0/primary", "show port"),
@@ -405,6 +425,8 @@ class OtherFleets(unittest.TestCase, NothingStays):
                 module.find_redis()
             with self.assertRaisesRegex(FleetError, "apt install openssl"):
                 module.find_openssl()
+            with self.assertRaisesRegex(FleetError, "apt install pgbouncer"):
+                module.find_pgbouncer()
         finally:
             os.access = was
 
