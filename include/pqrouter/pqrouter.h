@@ -470,8 +470,8 @@ typedef enum pqr_lend_mode { PQR_LEND_READ = 0, PQR_LEND_WRITE = 1 } pqr_lend_mo
 
 /* Lends a connection on the right server for what the router does not do: COPY, LISTEN, cursors,
  * huge results. Blocking mode, idle, exclusive, counted in DB_CONNECTION_LIMIT; for READ its
- * sessions are read-only by default. Give it back; do not PQfinish it. Errors: as pqr_write.
- * Since 0.1. */
+ * sessions are read-only by default. Give it back; do not PQfinish it. Errors: as pqr_write; USAGE
+ * behind a transaction pooler (DB_PGBOUNCER). Since 0.1. */
 PQR_API int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err);
 
 /* Takes a lent connection back and closes it: it is never pooled. NULL is accepted. Since 0.1. */

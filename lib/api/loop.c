@@ -469,8 +469,8 @@ int pqr_submit_lend(pqr_loop *loop, pqr_session *s, int mode, pqr_done_fn *done,
                     pqr_call **call, pqr_error *err)
 {
     int code = check_submit(loop, s, done, err);
-    if (code == PQR_OK && mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
-        code = pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
+    if (code == PQR_OK)
+        code = pqi_lend_check(s->db, mode, err);
     struct submission *x = code == PQR_OK ? new_submission(loop, true, done, arg, &code, err)
                                           : NULL;
     if (!x)

@@ -237,8 +237,7 @@ int pqr_lend(pqr_session *s, int mode, struct pg_conn **out, pqr_error *err)
     pqi_err_none(err);
     PQI_TRY(pqi_need(s, "the session", err));
     PQI_TRY(pqi_need(out, "out", err));
-    if (mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
-        return pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
+    PQI_TRY(pqi_lend_check(s->db, mode, err));
     PQI_TRY(pqi_gate_in(s->db, true, err));
     return pqi_leave(s->db, pqi_lend(s, mode, out, err));
 }

@@ -44,6 +44,7 @@ struct pqi_options {
     int64_t idle_timeout_ms;
     int64_t max_lifetime_ms;
     int64_t connect_rate;
+    bool pgbouncer; /* a transaction pooler stands before each server */
     int64_t min_replicas, fallback_percent;
     int64_t health_interval_ms;
     int64_t retry_max;

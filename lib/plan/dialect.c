@@ -88,6 +88,7 @@ static const struct key {
     {WISH("connectTimeout", "DB_CONNECT_TIMEOUT")},
     {WISH("socket_timeout", "DB_SOCKET_TIMEOUT")},
     {WISH("socketTimeout", "DB_SOCKET_TIMEOUT")},
+    {WISH("pgbouncer", "DB_PGBOUNCER")},
 
     {ONLY("client_encoding", "utf8, utf-8, unicode", "only UTF8 is spoken")},
     {ONLY("encoding", "utf8, utf-8, unicode", "only UTF8 is spoken")},
@@ -97,7 +98,6 @@ static const struct key {
     {ONLY("load_balance_hosts", "disable", "reads are balanced by the router")},
     {ONLY("loadBalanceHosts", "false", "reads are balanced by the router")},
     {ONLY("replication", "false, no, off, 0", "a walsender runs no statements")},
-    {ONLY("pgbouncer", "false, no, off, 0", "not supported by this version")},
 
     {DROP("adapter")},
     {DROP("advisory_locks")},

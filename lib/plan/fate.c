@@ -103,8 +103,12 @@ struct pqi_fate pqi_fate(const struct pqi_failure *f)
 {
     if (f->timed_out)
         return f->given ? out_of_time : in_time_not_sent;
+    if (f->moved)
+        return never_sent;
     if (f->stale && !f->inside)
         return to_be_repaired;
+    if (f->pooler && f->waited)
+        return never_sent;
     bool said = f->sqlstate[0] != '\0' && f->severity != PQI_SEV_NONE && !invented(f);
     if (!said || (f->warned && f->severity == PQI_SEV_FATAL))
         return f->given ? no_answer : never_sent;
@@ -119,6 +123,8 @@ int pqi_fate_code(const struct pqi_failure *f, const struct pqi_fate *fate, bool
         return write && fate->class_ == PQI_MAYBE ? PQR_E_UNKNOWN : PQR_E_DEADLINE;
     if (write && fate->class_ == PQI_MAYBE)
         return PQR_E_UNKNOWN;
+    if (f->moved)
+        return PQR_E_LOST;
     if (strcmp(f->sqlstate, "25006") == 0 && !write)
         return PQR_E_READ_ONLY;
     if (strcmp(f->sqlstate, "25P02") == 0)

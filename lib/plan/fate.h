@@ -15,6 +15,9 @@ struct pqi_failure {
     bool given;  /* its Sync (for a statement alone: its first byte) was given to libpq */
     bool warned; /* a WARNING 57P01 or 57P02 came before: the server's state is in doubt */
     bool pooler; /* one is in between, which may say of itself what looks like the server's word */
+    bool waited; /* … and it said that no server had been given to this yet */
+    bool moved;  /* another server than was known is behind it, and what was sent ahead has seen to
+                    it that nothing ran there */
     bool inside; /* the error arose in a function or procedure that was at work */
     bool timed_out; /* our own deadline passed while we waited */
     bool early; /* COMMIT: it takes effect before its Sync, so the server's end proves nothing */

@@ -68,6 +68,37 @@ static void check_service(struct pqi_draft *d)
                                   "unset it; a URL may name a service as its parameter");
 }
 
+static bool has_options(const struct pqi_target *t)
+{
+    for (int i = 0; i < t->nextra; i++)
+        if (strcmp(t->extra[i].key, "options") == 0)
+            return true;
+    return false;
+}
+
+/* A pooler refuses them at the login, or drops them without a word. */
+static void check_pooled(struct pqi_draft *d, const struct pqi_shard_conf *conf)
+{
+    for (int i = 0; i < conf->n; i++)
+        if (has_options(&conf->targets[i])) {
+            pqi_note_fault(&d->notes,
+                           "%s: schema, search_path and options do not pass a transaction pooler "
+                           "(DB_PGBOUNCER): set them for the role, by ALTER ROLE … SET",
+                           conf->targets[i].variable);
+            return;
+        }
+}
+
+static void check_pooler(struct pqi_draft *d)
+{
+    const struct pqi_options *o = d->o;
+    if (!o->pgbouncer)
+        return;
+    check_pooled(d, &o->control);
+    for (int i = 0; i < o->nshards; i++)
+        check_pooled(d, &o->shards[i]);
+}
+
 static void read_all(struct pqi_draft *d, const char *const *env)
 {
     pqi_vars_read(&d->vars, env, &d->notes);
@@ -79,6 +110,7 @@ static void read_all(struct pqi_draft *d, const char *const *env)
     check_key(d);
     pqi_shards_build(d);
     check_service(d);
+    check_pooler(d);
     if (d->o->strict_env)
         pqi_notes_be_strict(&d->notes);
 }

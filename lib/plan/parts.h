@@ -39,7 +39,7 @@ struct pqi_wish {
     const char *option;    /* "DB_CONNECTION_LIMIT" */
     char *value;
 };
-enum { PQI_WISHES = 5 };
+enum { PQI_WISHES = 6 };
 
 /* One URL, taken apart and decoded. Zero-initialised is empty. */
 struct pqi_url {

@@ -1,6 +1,7 @@
 /* One attempt at a call: what is sent, and what its answer or its loss means. */
 #include "../base/err.h"
 #include "../plan/fate.h"
+#include "../plan/pooler.h"
 #include "call.h"
 #include "conn.h"
 #include "session.h"
@@ -44,6 +45,13 @@ static const char *label(const struct pqi_call *c, char *buf, size_t size)
     return buf;
 }
 
+/* What stands ahead has failed. */
+static const char *untold(const struct pqi_call *c)
+{
+    return c->db->wall.setting ? "its tenant could not be told: "
+                               : "its settings could not be made: ";
+}
+
 static void describe(struct pqi_call *c, const struct pqi_failure *f, const struct pqi_fate *fate,
                      int statement)
 {
@@ -54,8 +62,13 @@ static void describe(struct pqi_call *c, const struct pqi_failure *f, const stru
     pqi_err(&c->err, code, "%s: %s", c->node->target->name, label(c, name, sizeof name));
     c->err.retry = (int32_t)(code == PQR_E_READ_ONLY ? PQR_RETRY_NEVER
                                                      : pqi_fate_retry(fate, c->effects));
-    if (c->led && statement == c->first - 1)
-        pqi_err_add(&c->err, "its tenant could not be told: ");
+    if (f->moved) {
+        pqi_err_add(&c->err,
+                    "another server than was known is behind its pooler: nothing happened");
+        return;
+    }
+    if (c->led && statement == c->lead)
+        pqi_err_add(&c->err, "%s", untold(c));
     if (statement >= 0)
         pqi_answer_tell(pqi_call_answer(c, statement), &c->err);
     else if (f->timed_out)
@@ -85,7 +98,11 @@ static struct pqi_failure failure_of(struct pqi_call *c, int statement, bool tim
                             .severity = trouble->severity,
                             .given = c->rode ? c->rider.job.given : c->conn->own.given,
                             .warned = !c->rode && c->conn->warned,
-                            .pooler = false,
+                            .pooler = c->db->options->pgbouncer,
+                            .waited = trouble->severity == PQI_SEV_FATAL &&
+                                      pqi_pooler_waited(trouble->text),
+                            .moved = statement >= 0 && c->led && statement == c->lead &&
+                                     pqi_ask_moved(pqi_call_answer(c, statement)),
                             .early = c->early,
                             .partial = c->partial,
                             .stale = !c->rode && !timed_out && c->conn->own.stale,
@@ -115,7 +132,7 @@ void pqi_call_run_failed(struct pqi_call *c, int statement, bool timed_out)
             pqi_count(c->db, connections_lost);
         pqi_shard_troubled(c->node, trouble_of(c));
     }
-    if (c->write && strcmp(f.sqlstate, "25006") == 0)
+    if (f.moved || (c->write && strcmp(f.sqlstate, "25006") == 0))
         pqi_shard_not_primary(c->node);
     else if (dead)
         pqi_shard_look_again(c->shard);
@@ -319,8 +336,15 @@ static void ahead_failed(struct pqi_call *c)
     const struct pqi_answer *a = &c->conn->answers[0];
     c->conn->tainted = true;
     bool dead = c->conn->state == PQI_DEAD;
-    pqi_err(&c->err, dead ? PQR_E_LOST : PQR_E_SQL,
-            "%s: its tenant could not be told: ", c->node->target->name);
+    if (!dead && c->db->options->pgbouncer && pqi_ask_moved(a)) {
+        pqi_call_moved(c);
+        if (pqi_call_may_rerun(c))
+            pqi_call_rerun(c, PQI_BACKOFF);
+        else
+            pqi_call_end_with_error(c);
+        return;
+    }
+    pqi_err(&c->err, dead ? PQR_E_LOST : PQR_E_SQL, "%s: %s", c->node->target->name, untold(c));
     if (!dead && a->state == PQI_ANSWER_ERROR)
         pqi_answer_tell(a, &c->err);
     else

@@ -51,7 +51,7 @@ static bool board(struct pqi_call *c, struct pqi_lane *lane, enum pqi_pace_class
 /* Boards a lane of its node, if there is one to be had for such a statement. */
 bool pqi_call_board(struct pqi_call *c)
 {
-    if (!c->group || c->off_lanes)
+    if (!c->group || c->off_lanes || c->db->options->pgbouncer)
         return false;
     int64_t cost_us;
     enum pqi_pace_class class_ = pqi_pace_of(&c->db->pace, c->hash, &cost_us);

@@ -226,6 +226,15 @@ void pqi_call_drop_conn(struct pqi_call *c)
     c->conn = NULL;
 }
 
+void pqi_call_moved(struct pqi_call *c)
+{
+    pqi_err(&c->err, PQR_E_LOST,
+            "%s: another server than was known is behind its pooler: nothing happened",
+            c->node->target->name);
+    pqi_shard_not_primary(c->node);
+    pqi_call_drop_conn(c);
+}
+
 /* ---- Placing -------------------------------------------------------------------------------- */
 
 /* A token that came with the session may be news here: then a look at the servers, soon, says more

@@ -24,8 +24,9 @@ struct pqi_call {
     int n;
     int first, count; /* which of them are the caller's */
     int tail;         /* so many at the end are the router's, and change no outcome */
-    bool tells_id;    /* stmts[0] asks for the transaction's id */
-    bool led;         /* the one before `first` tells the server whose call it is (wall.h) */
+    bool tells_id;    /* the first, but for `lead`, asks for the transaction's id */
+    bool led;         /* stmts[lead] tells the server whose call it is (wall.h) … */
+    int lead;         /* … ahead of all whose answers count; in a read just before `first` */
     const struct pqi_stmt
         *ahead;              /* in a segment of its own, before what must stand alone; or NULL */
     bool lends;              /* the connection leaves our hands: its session is cleaned first */

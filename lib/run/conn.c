@@ -14,7 +14,8 @@ struct pqi_conn *pqi_conn_open(struct pqi_node *node, int64_t give_up_ns)
     }
     c->born_ns = pqi_now_ns();
     c->generation = atomic_load(&node->pool.generation);
-    c->prepared.limit = (int)db->options->prepared_statements;
+    c->pooled = db->options->pgbouncer;
+    c->prepared.limit = c->pooled ? 0 : (int)db->options->prepared_statements;
     pqi_count(db, connects);
     return c;
 }

@@ -37,6 +37,18 @@ static int hand_over(struct pqi_call *c, struct pg_conn **out, pqr_error *err)
     return PQR_OK;
 }
 
+int pqi_lend_check(const struct pqr *db, int mode, pqr_error *err)
+{
+    if (mode != PQR_LEND_READ && mode != PQR_LEND_WRITE)
+        return pqi_err(err, PQR_E_USAGE, "mode is %d: not a pqr_lend_mode", mode);
+    if (db->options->pgbouncer)
+        return pqi_err(
+            err, PQR_E_USAGE,
+            "behind a transaction pooler (DB_PGBOUNCER) no session is one's own, so none "
+            "can be lent: open a direct connection with libpq");
+    return PQR_OK;
+}
+
 int pqi_lend_start(struct pqi_op *op, struct pqr_session *s, int mode, const struct pqi_how *how)
 {
     struct pqi_call *c = &op->call;

@@ -78,7 +78,7 @@ int pqi_once_write(struct pqi_op *op, const char *key, pqr_error *err)
     int code = bind_all(op, key, NULL, err);
     if (code != PQR_OK)
         return code;
-    s[0] = own(pqi_once_claim_sql, op->call.once->claim);
+    s[op->call.led] = own(pqi_once_claim_sql, op->call.once->claim);
     s[0].joins = true;
     s[op->call.first].hold = true;
     s[op->call.first + 1] = own(pqi_once_record_sql, op->call.once->record);
@@ -91,7 +91,7 @@ int pqi_once_begin(struct pqi_op *op, const char *key, pqr_error *err)
     int code = bind_all(op, key, "COMMIT", err);
     if (code != PQR_OK)
         return code;
-    op->stmts[1] = own(pqi_once_claim_tagged_sql, op->call.once->claim);
+    op->stmts[1 + op->call.led] = own(pqi_once_claim_tagged_sql, op->call.once->claim);
     return PQR_OK;
 }
 
@@ -117,7 +117,7 @@ const char *pqi_once_done(const struct pqi_call *c, int *outcome)
 
 static int claim_at(const struct pqi_call *c)
 {
-    return c->keep ? 1 : 0; /* BEGIN stands ahead, in a transaction */
+    return (c->keep ? 1 : 0) + c->led; /* in a transaction BEGIN stands ahead */
 }
 
 void pqi_once_go_on(struct pqi_call *c)
@@ -141,6 +141,7 @@ static void want_outcome(struct pqi_once *o)
     o->reads = true;
     o->question = own(pqi_once_read_sql, o->read);
     o->question.sync = true;
+    o->question.proves = " and ";
 }
 
 static void read_elsewhere(struct pqi_call *c)
@@ -195,6 +196,9 @@ void pqi_once_read_step(struct pqi_call *c, short revents)
         pqi_shard_look_again(c->shard);
         pqi_call_drop_conn(c);
         again(c);
+    } else if (c->conn->state == PQI_IDLE && pqi_ask_moved(&c->conn->answers[0])) {
+        pqi_call_moved(c);
+        again(c);
     } else if (c->conn->state == PQI_IDLE) {
         o->done = pqi_once_read(&c->conn->answers[0], o->tag, sizeof o->tag);
         pqi_conn_back(c->node, c->conn);
@@ -242,7 +246,7 @@ bool pqi_once_failed(struct pqi_call *c, int statement)
 void pqi_once_explain(struct pqi_call *c, int statement)
 {
     const struct pqi_answer *a = statement >= 0 ? pqi_call_answer(c, statement) : NULL;
-    if (!a || statement == c->first || (c->led && statement == c->first - 1))
+    if (!a || statement == c->first || (c->led && statement == c->lead))
         return;
     const char *unusable = pqi_once_unusable(a);
     if (unusable)

@@ -27,9 +27,10 @@ bool pqi_op_init(struct pqi_op *op, struct pqr_session *s, int64_t deadline_ms, 
     return op->stmts && (!how->copy || !name || op->name);
 }
 
-static int check_query(const pqr_query *q, enum pqi_place place, const char *setting, bool *taints,
+static int check_query(const struct pqr *db, const pqr_query *q, enum pqi_place place, bool *taints,
                        pqr_error *err)
 {
+    const char *setting = db->wall.setting;
     char why[256];
     int code = pqi_sql_check(q->sql, err);
     if (code != PQR_OK)
@@ -41,6 +42,11 @@ static int check_query(const pqr_query *q, enum pqi_place place, const char *set
                        q->name ? q->name : "", q->name ? ": " : "", setting);
     enum pqi_verdict verdict = pqi_guard(q->sql, place, why, sizeof why);
     *taints = verdict == PQI_TAINT;
+    if (*taints && db->options->pgbouncer)
+        return pqi_err(err, PQR_E_USAGE,
+                       "%s%s%s; behind a transaction pooler (DB_PGBOUNCER) its session goes on to "
+                       "others, so this needs a direct connection",
+                       q->name ? q->name : "", q->name ? ": " : "", why);
     return verdict == PQI_REFUSE ? pqi_err(err, PQR_E_USAGE, "%s%s%s", q->name ? q->name : "",
                                            q->name ? ": " : "", why)
                                  : PQR_OK;
@@ -51,7 +57,7 @@ int pqi_op_bind(struct pqi_op *op, int i, const pqr_query *q, enum pqi_place pla
     struct pqi_params *params = NULL;
     bool taints = false;
     op->place = place;
-    int code = check_query(q, place, op->call.db->wall.setting, &taints, err);
+    int code = check_query(op->call.db, q, place, &taints, err);
     if (code == PQR_OK)
         code = pqi_params_bind(&params, q->params, q->nparams, op->copies, err);
     const char *sql = q->sql;

@@ -115,7 +115,7 @@ int pqi_router_open(struct pqr **out, const pqr_options *options, pqr_error *err
                                           : pqi_err(err, PQR_E_NOMEM, "no memory for a router");
     }
     if (code == PQR_OK)
-        code = pqi_wall_init(&db->wall, db->options->tenant_setting, err);
+        code = pqi_wall_init(&db->wall, db->options, err);
     if (code == PQR_OK && !pqi_group_init(&db->threads, db))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for lanes");
     if (code == PQR_OK)

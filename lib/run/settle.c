@@ -31,7 +31,7 @@ struct pqi_doubt {
 static uint64_t id_of(struct pqi_call *c)
 {
     if (c->tells_id)
-        pqi_ask_read_id(pqi_call_answer(c, 0), &c->id);
+        pqi_ask_read_id(pqi_call_answer(c, c->led), &c->id);
     return c->id;
 }
 
@@ -174,7 +174,10 @@ static void asked(struct pqi_call *c)
 void pqi_call_doubt_step(struct pqi_call *c, short revents)
 {
     pqi_conn_step(c->conn, revents);
-    if (c->conn->state == PQI_IDLE) {
+    if (c->conn->state == PQI_IDLE && pqi_ask_moved(&c->conn->answers[0])) {
+        pqi_call_moved(c);
+        ask_again(c);
+    } else if (c->conn->state == PQI_IDLE) {
         asked(c);
     } else if (c->conn->state == PQI_DEAD) {
         pqi_err(&c->err, PQR_E_LOST, "the connection that asked was lost: %s",

@@ -77,7 +77,8 @@ void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble
  * again at once. */
 void pqi_shard_look_again(struct pqi_shard *s);
 
-/* A node refused a write as read only (25006): its connections were made for another role. */
+/* A node refused a write as read only (25006), or behind its pooler is another server: its connections
+ * were made for another role. */
 void pqi_shard_not_primary(struct pqi_node *node);
 
 /* Is it the shard's primary? */

@@ -36,7 +36,8 @@ static int build_read(struct pqi_op *op, const pqr_query *const *q, int n, struc
         if (q[i]->idempotency_key)
             return pqi_err(err, PQR_E_USAGE, "a read has no idempotency key");
     stmts[0] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql, .joins = true};
-    c->led = pqi_wall_lead(&c->db->wall, c->session->name, &stmts[1]);
+    c->lead = 1;
+    c->led = pqi_wall_lead(&c->db->wall, c->session->name, &stmts[c->lead]);
     c->first = 1 + c->led;
     for (int i = 0; i < n; i++) {
         int code = pqi_op_bind(op, c->first + i, q[i], PQI_IN_READ, err);
@@ -84,14 +85,14 @@ static void append_position(struct pqi_call *c, struct pqi_stmt *stmt)
     c->n++;
 }
 
-/* Fills [id][whose it is][the caller's] · [position]. All are one flight, so it costs no time; and if the
+/* Fills [whose it is][id][the caller's] · [position]. All are one flight, so it costs no time; and if the
  * connection is lost with the answer, the id, which left the server before, tells what to ask for. */
 static void build_write(struct pqi_op *op)
 {
     struct pqi_call *c = &op->call;
     op->stmts[c->first].sync = true;
     if (c->tells_id)
-        op->stmts[0] = pqi_ask_id();
+        op->stmts[c->led] = pqi_ask_id();
     op->stmts[0].joins = true;
     c->n = c->first + 1;
     append_position(c, &op->stmts[c->n]);
@@ -107,7 +108,19 @@ static int build_once(struct pqi_op *op, const pqr_query *q, pqr_error *err)
     return code;
 }
 
-/* One that commits by itself, in parts or early, has nothing around it: whose it is is told before. */
+/* Behind a pooler what a session is told does not last. */
+static int check_alone(const struct pqr *db, pqr_error *err)
+{
+    if (!db->options->pgbouncer || !db->wall.setting)
+        return PQR_OK;
+    return pqi_err(err, PQR_E_USAGE,
+                   "a statement that commits by itself cannot be told its tenant (%s) behind a "
+                   "transaction pooler (DB_PGBOUNCER): run it on a direct connection",
+                   db->wall.setting);
+}
+
+/* One that commits by itself, in parts or early, has nothing around it: whose it is is told before. And
+ * behind a pooler, whether the server is still the one that is known. */
 static void build_alone(struct pqi_op *op, const pqr_query *q)
 {
     struct pqi_call *c = &op->call;
@@ -116,7 +129,11 @@ static void build_alone(struct pqi_op *op, const pqr_query *q)
     write->prepare = !q->alone;
     c->partial = true;
     c->n = 1;
-    if (pqi_wall_lead_lasting(&c->db->wall, c->session->name, &op->stmts[1]))
+    bool leads = c->db->options->pgbouncer
+                     ? pqi_wall_lead(&c->db->wall, NULL, &op->stmts[1])
+                     : pqi_wall_lead_lasting(&c->db->wall, c->session->name, &op->stmts[1]);
+    op->stmts[1].sync = true;
+    if (leads)
         c->ahead = &op->stmts[1];
 }
 
@@ -141,12 +158,12 @@ int pqi_write_start(struct pqi_op *op, struct pqr_session *s, const pqr_query *q
     if (!pqi_op_init(op, s, q->deadline_ms, 5, q->name, how))
         code = pqi_err(err, PQR_E_NOMEM, "no memory for a write");
     c->tells_id = !alone && !q->no_id && !key;
-    c->first = c->tells_id || (key && !alone) ? 1 : 0;
     c->count = 1;
-    if (code == PQR_OK && !alone) {
-        c->led = pqi_wall_lead(&c->db->wall, s->name, &op->stmts[c->first]);
-        c->first += c->led;
-    }
+    if (code == PQR_OK && !alone)
+        c->led = pqi_wall_lead(&c->db->wall, s->name, &op->stmts[0]);
+    c->first = c->led + (c->tells_id || (key && !alone));
+    if (code == PQR_OK && alone)
+        code = check_alone(c->db, err);
     if (code == PQR_OK)
         code = check_key(q, alone, err);
     if (code == PQR_OK)

@@ -38,6 +38,10 @@ void pqi_call_rerun(struct pqi_call *c, enum pqi_again how);
 /* Its connection is dead, or may not be used again. */
 void pqi_call_drop_conn(struct pqi_call *c);
 
+/* Behind the pooler is another server than was known: the connection is given up, and the monitor looks
+ * anew. Nothing that was sent there counts; `err` says so. */
+void pqi_call_moved(struct pqi_call *c);
+
 /* Gives its place in the primary's share of reads back, if it has one. */
 void pqi_call_share_back(struct pqi_call *c);
 

@@ -130,19 +130,22 @@ int pqi_tx_begin_start(struct pqi_op *op, struct pqr_session *s, const pqr_tx_op
     int code;
     if (!tx)
         return pqi_err(err, PQR_E_NOMEM, "no memory for a transaction");
-    pqi_op_init(op, s, o->deadline_ms, 3, NULL, how);
+    pqi_op_init(op, s, o->deadline_ms, 5, NULL, how);
     op->tx = tx;
     op->tx_options = *o;
     int n = 0;
     op->stmts[n++] = (struct pqi_stmt){
         .sql = begin_of(o), .sync = o->idempotency_key != NULL, .clears = true};
+    c->lead = n;
+    c->led = pqi_wall_lead(&s->db->wall, s->name, &op->stmts[n]);
+    n += c->led;
     if (o->idempotency_key && (code = begin_once(op, o, err)) != PQR_OK)
         return code;
     n += o->idempotency_key != NULL;
     if (o->read_only) /* BEGIN READ ONLY alone can be undone by SET TRANSACTION */
         op->stmts[n++] = (struct pqi_stmt){.sql = pqi_ask_read_only_sql};
-    c->led = pqi_wall_lead(&s->db->wall, s->name, &op->stmts[n]);
-    n += c->led;
+    if (s->db->options->pgbouncer) /* what has been left where nobody could clean */
+        op->stmts[n++] = (struct pqi_stmt){.sql = "discard temp"};
     c->first = n;
     op->stmts[n - 1].sync = true;
     c->write = !o->read_only;
@@ -397,7 +400,7 @@ int pqi_tx_commit_start(struct pqi_op *op, struct pqr_tx *tx, const struct pqi_h
     c->level = (enum pqr_level)tx->level;
     c->keep = false;
     c->id = tx->id;
-    op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true};
+    op->stmts[0] = (struct pqi_stmt){.sql = "commit", .sync = true, .sweeps = true};
     op->stmts[1] = pqi_ask_position();
     c->tail = c->write && pqi_session_wants_position(c->session) ? 1 : 0;
     send_here(op, 1 + c->tail, "about to COMMIT");

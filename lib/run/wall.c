@@ -5,6 +5,7 @@
 #include "../base/err.h"
 #include "../base/mem.h"
 #include "../plan/env.h"
+#include "../wire/ask.h"
 
 #include <string.h>
 
@@ -15,17 +16,30 @@ static char *sql_of(const char *setting, const char *local)
     return pqi_buf_take(&b);
 }
 
-int pqi_wall_init(struct pqi_wall *w, const char *setting, pqr_error *err)
+static char *pooled_sql(const struct pqi_options *o)
 {
-    if (!setting)
+    char pins[1024];
+    struct pqi_buf b = {0};
+    pqi_ask_write_pins(pins, sizeof pins, o);
+    pqi_buf_text(&b, pins);
+    if (o->tenant_setting)
+        pqi_buf_format(&b, ", pg_catalog.set_config('%s', $1, true)", o->tenant_setting);
+    return pqi_buf_take(&b);
+}
+
+int pqi_wall_init(struct pqi_wall *w, const struct pqi_options *o, pqr_error *err)
+{
+    const char *setting = o->tenant_setting;
+    const uint32_t type = 0;
+    if (!setting && !o->pgbouncer)
         return PQR_OK;
     w->setting = setting;
-    w->sql = sql_of(setting, "true");
-    w->lasting_sql = sql_of(setting, "false");
-    if (!w->sql || !w->lasting_sql)
+    w->sql = o->pgbouncer ? pooled_sql(o) : sql_of(setting, "true");
+    if (setting)
+        w->lasting_sql = sql_of(setting, "false");
+    if (!w->sql || (setting && !w->lasting_sql))
         return pqi_err(err, PQR_E_NOMEM, "no memory for a router");
-    const uint32_t type = 0;
-    w->hash = pqi_prepared_hash(w->sql, &type, 1);
+    w->hash = pqi_prepared_hash(w->sql, &type, setting != NULL);
     return PQR_OK;
 }
 
@@ -56,10 +70,14 @@ int pqi_wall_name(const struct pqi_wall *w, const char *tenant, size_t len, stru
 
 bool pqi_wall_lead(const struct pqi_wall *w, struct pqi_params *name, struct pqi_stmt *stmt)
 {
-    if (w->setting)
-        *stmt = (struct pqi_stmt){
-            .sql = w->sql, .params = name, .own = true, .prepare = true, .hash = w->hash};
-    return w->setting != NULL;
+    if (w->sql)
+        *stmt = (struct pqi_stmt){.sql = w->sql,
+                                  .params = name,
+                                  .own = true,
+                                  .prepare = true,
+                                  .proves = " where ",
+                                  .hash = w->hash};
+    return w->sql != NULL;
 }
 
 bool pqi_wall_lead_lasting(const struct pqi_wall *w, struct pqi_params *name, struct pqi_stmt *stmt)

@@ -15,6 +15,9 @@
 static const char watch_client_sql[] =
     "select pg_catalog.set_config('client_connection_check_interval', '250ms', false)";
 
+#define STARTED                                                                                  \
+    "(extract(epoch from pg_catalog.pg_postmaster_start_time()) operator(pg_catalog.*) 1000000)" \
+    "::pg_catalog.int8"
 /* Statistics that a server keeps over a clean restart begin anew after a crash, also where the
  * postmaster lived on. Servers before 14 do not tell. */
 #define INCARNATION                                                                               \
@@ -28,13 +31,21 @@ static const char watch_client_sql[] =
     " (select c.system_identifier from pg_catalog.pg_control_system() c),"                            \
     " case when r then pg_catalog.pg_last_wal_replay_lsn() else pg_catalog.pg_current_wal_lsn() end," \
     " pg_catalog.pg_size_bytes(pg_catalog.current_setting('wal_segment_size')),"                      \
-    " (extract(epoch from pg_catalog.pg_postmaster_start_time()) operator(pg_catalog.*) 1000000)"     \
-    "::pg_catalog.int8,"                                                                              \
+    " " STARTED ","                                                                                   \
     " case when r then null else pg_catalog.pg_current_wal_insert_lsn() end," incarnation             \
     ", case when r then null else pg_catalog.pg_last_wal_replay_lsn() end"                            \
     " from pg_catalog.pg_is_in_recovery() r"
 static const char identity_sql[] = IDENTITY(INCARNATION);
 static const char identity_13_sql[] = IDENTITY("0");
+
+/* Any two servers, and any two lives of one, differ in one of these; true or false, but never NULL.
+ * Of what stands in WHERE without a table the server makes sure before it computes anything else. */
+#define PROOF(incarnation)                                          \
+    "1 operator(pg_catalog.=) (1 operator(pg_catalog./) (" STARTED  \
+    " operator(pg_catalog.=) %" PRId64 " and coalesce(" incarnation \
+    ", 0) operator(pg_catalog.=) %" PRId64 ")::pg_catalog.int4)"
+static const char proof_format[] = PROOF(INCARNATION);
+static const char proof_13_format[] = PROOF("0");
 
 static const char stamp_sql[] = "select fleet, shard, shards, map_version from pqrouter.stamp";
 
@@ -87,6 +98,7 @@ struct pqi_stmt pqi_ask_position(void)
 {
     struct pqi_stmt s = own(position_sql);
     s.sync = true;
+    s.proves = " where ";
     return s;
 }
 
@@ -95,19 +107,27 @@ struct pqi_stmt pqi_ask_how_far(void)
     return own(how_far_sql);
 }
 
+/* Behind a pooler the stamp stands in the same transaction: else it may be another server's. If it
+ * cannot be read, the identity has been told by then. */
 static struct pqi_stmt identity_stmt(const struct pqi_conn *c)
 {
     bool tells = pqi_conn_server_version(c) >= TELLS_VERSION;
-    return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = true};
+    return (struct pqi_stmt){.sql = tells ? identity_sql : identity_13_sql, .sync = !c->pooled};
 }
 
 /* Names are looked up in the temporary schema last, not first: a temporary table that something has
  * left in a session does not stand before the real one of that name. */
-static const char pins_sql[] =
-    "select pg_catalog.set_config('DateStyle', 'ISO', false),"
-    " pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
-    " case when pg_catalog.current_setting('search_path') operator(pg_catalog.<>) ''"
-    "  then pg_catalog.current_setting('search_path') end, 'pg_temp'), false)";
+#define PINS(local)                                                                   \
+    "select pg_catalog.set_config('DateStyle', 'ISO', " local "),"                    \
+    " pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"                \
+    " case when pg_catalog.current_setting('search_path') operator(pg_catalog.<>) ''" \
+    "  then pg_catalog.current_setting('search_path') end, 'pg_temp'), " local ")"
+static const char pins_sql[] = PINS("false");
+/* A server's client is the pooler then, which leaves when its own client does. */
+static const char local_pins_sql[] = PINS(
+    "true") ", case when pg_catalog.current_setting('client_connection_check_interval', true)"
+            " is not null then pg_catalog.set_config('client_connection_check_interval',"
+            " '250ms', true) end";
 
 /* Who has logged in, and may since have become somebody else. Only where policies count: a table
  * of theirs whose policies do not hold for its owner. Rights may come by being a member, too. */
@@ -123,30 +143,49 @@ static const char login_and_tables_sql[] = LOGIN(
     " and (pg_catalog.pg_has_role(c.relowner, 'USAGE')"
     "  or pg_catalog.pg_has_role(session_user, c.relowner, 'USAGE')) limit 1)");
 
+static size_t write_timeout(char *to, size_t size, const struct pqi_options *o, const char *local)
+{
+    if (o->statement_timeout_ms == 0)
+        return 0;
+    return (size_t)snprintf(to, size,
+                            ", pg_catalog.set_config('statement_timeout', '%" PRId64 "ms', %s)",
+                            o->statement_timeout_ms, local);
+}
+
+void pqi_ask_write_pins(char *to, size_t size, const struct pqi_options *o)
+{
+    size_t len = (size_t)snprintf(to, size, "%s", local_pins_sql);
+    write_timeout(to + len, size - len, o, "true");
+}
+
 /* The tenant's setting begins as nobody's, whatever the role or the URL have set it to. */
 static void write_pins(char *to, size_t size, const struct pqi_options *o)
 {
     size_t len = (size_t)snprintf(to, size, "%s", pins_sql);
-    if (o->statement_timeout_ms > 0)
-        len += (size_t)snprintf(to + len, size - len,
-                                ", pg_catalog.set_config('statement_timeout', '%" PRId64
-                                "ms', false)",
-                                o->statement_timeout_ms);
+    len += write_timeout(to + len, size - len, o, "false");
     if (o->tenant_setting)
         snprintf(to + len, size - len, ", pg_catalog.set_config('%s', '', false)",
                  o->tenant_setting);
 }
 
-enum { HANDSHAKE = 5, HANDSHAKE_LOGIN = 2 };
+/* Of the answers the last two are the identity and the stamp; before them stands the login. */
+enum { PROBE = 2, HANDSHAKE = 5 };
 
 void pqi_ask_handshake(struct pqi_conn *c, const struct pqi_options *o)
 {
     char pins[768];
+    const struct pqi_stmt login = {.sql = o->tenant_setting ? login_and_tables_sql : login_sql,
+                                   .sync = true};
+    const struct pqi_stmt pooled[] = {login, identity_stmt(c), {.sql = stamp_sql, .sync = true}};
+    if (c->pooled) {
+        pqi_conn_send(c, pooled, PROBE + 1);
+        return;
+    }
     write_pins(pins, sizeof pins, o);
     const struct pqi_stmt stmts[HANDSHAKE] = {
         {.sql = pins, .sync = true},
         {.sql = watch_client_sql, .sync = true},
-        {.sql = o->tenant_setting ? login_and_tables_sql : login_sql, .sync = true},
+        login,
         identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
@@ -159,7 +198,7 @@ void pqi_ask_probe(struct pqi_conn *c)
         identity_stmt(c),
         {.sql = stamp_sql, .sync = true},
     };
-    pqi_conn_send(c, stmts, 2);
+    pqi_conn_send(c, stmts, PROBE);
 }
 
 static const char look_sql[] =
@@ -280,14 +319,18 @@ static void keep(struct pqi_conn *c, const struct pqi_sighting *s)
     c->origin = (struct pqi_origin){0};
     if (s->role == PQR_ROLE_PRIMARY)
         c->origin = (struct pqi_origin){s->system_id, s->timeline, s->incarnation_us};
+    bool tells = pqi_conn_server_version(c) >= TELLS_VERSION;
+    if (c->pooled)
+        snprintf(c->proof, sizeof c->proof, tells ? proof_format : proof_13_format, s->started_us,
+                 s->incarnation_us);
 }
 
 bool pqi_ask_read(struct pqi_conn *c, struct pqi_sighting *out, char *why, size_t why_size)
 {
     memset(out, 0, sizeof *out);
     const struct pqi_answer *identity = &c->answers[c->n - 2], *stamp = &c->answers[c->n - 1];
-    if (c->n == HANDSHAKE)
-        read_login(&c->answers[HANDSHAKE_LOGIN], &out->login);
+    if (c->n > PROBE)
+        read_login(identity - 1, &out->login);
     if (c->n == HANDSHAKE && c->answers[0].state != PQI_ANSWER_OK)
         snprintf(why, why_size, "its settings cannot be pinned: %s", error_text(&c->answers[0]));
     else if (!read_identity(identity, out))
@@ -314,7 +357,7 @@ bool pqi_ask_read_id(const struct pqi_answer *a, uint64_t *id)
 void pqi_ask_fate(struct pqi_stmt *out, char *sql, size_t size, uint64_t id)
 {
     snprintf(sql, size, "select pg_catalog.pg_xact_status('%" PRIu64 "'::pg_catalog.xid8)", id);
-    *out = (struct pqi_stmt){.sql = sql, .sync = true};
+    *out = (struct pqi_stmt){.sql = sql, .sync = true, .proves = " where "};
 }
 
 enum pqi_xact pqi_ask_read_fate(const struct pqi_answer *a)
@@ -334,6 +377,11 @@ enum pqi_xact pqi_ask_read_fate(const struct pqi_answer *a)
         if (strcmp(text(a->pg, 0), texts[i].text) == 0)
             return texts[i].xact;
     return PQI_XACT_UNTOLD;
+}
+
+bool pqi_ask_moved(const struct pqi_answer *a)
+{
+    return a->state == PQI_ANSWER_ERROR && strcmp(pqi_answer_sqlstate(a), "22012") == 0;
 }
 
 bool pqi_ask_read_position(const struct pqi_conn *c, const struct pqi_answer *a, uint64_t *lsn)
@@ -363,7 +411,7 @@ const char *pqi_ask_looked(const struct pqi_conn *c)
 
 void pqi_ask_map(struct pqi_conn *c)
 {
-    const struct pqi_stmt stmt = {.sql = map_sql, .sync = true};
+    const struct pqi_stmt stmt = {.sql = map_sql, .sync = true, .proves = " where "};
     pqi_conn_send(c, &stmt, 1);
 }
 

@@ -37,6 +37,13 @@ void pqi_ask_probe(struct pqi_conn *c);
 void pqi_ask_pin_reads(struct pqi_conn *c);
 bool pqi_ask_pinned(const struct pqi_conn *c, char *why, size_t why_size);
 
+/* Behind a pooler nothing is pinned: what calls rely on is set in each transaction. A SELECT that does
+ * so, to be gone on with. */
+void pqi_ask_write_pins(char *to, size_t size, const struct pqi_options *o);
+/* One with a proof has failed: behind the pooler is another server than the connection's first answers
+ * came from, or that one after a restart. Nothing behind it in its segment ran. */
+bool pqi_ask_moved(const struct pqi_answer *a);
+
 /* What its session holds that a statement may have left there, as one number: settings, locks,
  * temporary objects, channels, prepared statements. Then, when it is IDLE: the number; "" when it
  * was not told. Where PQI_LOOK_AT_SESSIONS it is asked for with the pins, too. */

@@ -4,6 +4,7 @@
 
 #include "../base/err.h"
 #include "../base/mem.h"
+#include "../plan/pooler.h"
 #include "../plan/tls.h"
 #include "world.h"
 
@@ -46,9 +47,12 @@ void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *t
     die(c, kind, text);
 }
 
+/* Poolers tell it only in the field that servers translate, and do not. */
 static enum pqi_severity severity_of(const PGresult *res)
 {
     const char *s = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (!s)
+        s = PQresultErrorField(res, PG_DIAG_SEVERITY);
     if (!s)
         return PQI_SEV_NONE;
     if (strcmp(s, "ERROR") == 0)
@@ -145,6 +149,9 @@ static const struct login_text login_texts[] = {
      "no connection is left: lower DB_CONNECTION_LIMIT, or raise max_connections (or the role's "
      "limit)"},
     {"57P03", PQI_TROUBLE_NOT_NOW, "the server is starting up or shutting down"},
+    {"08P01", PQI_TROUBLE_LOST,
+     "the login was ended; a pooler does so where user, password or database are wrong, where it "
+     "does not know a startup parameter, or has no place left: its log says which"},
     {"", PQI_TROUBLE_LOST, "the server ended the login"},
 };
 
@@ -355,7 +362,9 @@ static void lost(struct pqi_conn *c)
             note_last_word(c, res);
         PQclear(res);
     }
-    die(c, PQI_TROUBLE_LOST, PQerrorMessage(c->pg));
+    /* A pooler that cannot get to its server says the same as a server that is not there. */
+    bool refused = c->pooled && pqi_pooler_without_server(c->trouble.text);
+    die(c, refused ? PQI_TROUBLE_REFUSED : PQI_TROUBLE_LOST, PQerrorMessage(c->pg));
 }
 
 static void flush(struct pqi_conn *c)
@@ -452,6 +461,24 @@ static bool may_prepare(const struct pqi_conn *c)
     return PQtransactionStatus(c->pg) != PQTRANS_INERROR;
 }
 
+/* Its text, which may need `room`; NULL: that is too small. */
+static const char *text_of(const struct pqi_conn *c, const struct pqi_stmt *s, char *room,
+                           size_t size)
+{
+    if (!c->pooled || !s->proves)
+        return s->sql;
+    int len = snprintf(room, size, "%s%s%s", s->sql, s->proves, c->proof);
+    return len >= 0 && (size_t)len < size ? room : NULL;
+}
+
+/* What is left in a session can be cleaned away later only where that is the connection's own. */
+static void note_leavings(struct pqi_conn *c, const struct pqi_stmt *s)
+{
+    c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
+    c->leaves |= s->leaves && !c->pooled;
+    c->deferred |= s->defers && !c->pooled;
+}
+
 static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
 {
     const struct pqi_stmt *s = &job->stmts[i];
@@ -460,20 +487,21 @@ static bool send_statement(struct pqi_conn *c, struct pqi_job *job, int i)
     const char *const *values = p ? p->values : NULL;
     const int *lengths = p ? p->lengths : NULL, *formats = p ? p->formats : NULL;
     uint32_t name = 0;
-    char text[16];
+    char text[16], room[2048];
+    const char *sql = text_of(c, s, room, sizeof room);
     int sent;
     job->given |= s->alone;
-    c->tainted |= s->taints; /* also if it fails: not everything is undone by that */
-    c->leaves |= s->leaves;
-    c->deferred |= s->defers;
+    note_leavings(c, s);
     /* One that met a prepared statement that is gone goes without, so as not to meet another. */
     if (s->prepare && !job->repaired && may_prepare(c) && !prepare(c, s, job, i, &name))
+        return false;
+    if (!sql)
         return false;
     if (name != 0) {
         prepared_name(text, name);
         sent = PQsendQueryPrepared(c->pg, text, n, values, lengths, formats, s->binary);
     } else {
-        sent = PQsendQueryParams(c->pg, s->sql, n, p ? p->types : NULL, values, lengths, formats,
+        sent = PQsendQueryParams(c->pg, sql, n, p ? p->types : NULL, values, lengths, formats,
                                  s->binary);
     }
     if (!sent)
@@ -643,9 +671,10 @@ void pqi_conn_send(struct pqi_conn *c, const struct pqi_stmt *stmts, int n)
     c->moved_ns = pqi_now_ns();
     begin_job(c, &c->own);
     c->next = 0;
-    c->joined = n > 0 && stmts[0].joins;
-    bool clears = n > 0 && stmts[0].clears && c->deferred;
-    if ((!c->joined || clean(c, drop_objects_sql)) && (!clears || clear_ahead(c)))
+    bool joins = n > 0 && stmts[0].joins, clears = n > 0 && stmts[0].clears && c->deferred;
+    c->sweeps = c->pooled && n > 0 && stmts[0].sweeps;
+    c->joined = joins || c->sweeps;
+    if ((!joins || clean(c, drop_objects_sql)) && (!clears || clear_ahead(c)))
         give_job(c);
     else
         lost(c);
@@ -847,7 +876,8 @@ static bool not_cleaned(const struct pqi_conn *c, const struct pqi_turn *t, enum
 static void note_unclean(struct pqi_conn *c, const PGresult *res)
 {
     const char *text = res ? PQresultErrorField(res, PG_DIAG_MESSAGE_PRIMARY) : NULL;
-    c->uncleaned = c->tainted = true;
+    c->tainted = true;
+    c->uncleaned = !c->sweeps;
     if (!text)
         return;
     scrubbed(c, c->unclean, sizeof c->unclean, text);

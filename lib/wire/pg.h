@@ -37,10 +37,13 @@ struct pqi_stmt {
     bool defers; /* it may also have deferred triggers do so, behind all that cleans the session */
     bool clears; /* the first of a send: what these left goes ahead of it, with a Sync of its own */
     bool joins;  /* the first segment of a send: what cleans the session stands there too */
-    bool own;    /* the router's: its prepared statement takes no place of the callers' */
-    bool hold;   /* what follows it waits for pqi_conn_go_on, in the same segment */
-    bool flush;  /* its answer, and those before, leave the server before the next one runs */
-    int since;   /* servers before this version do not know it: left out there, and unanswered */
+    bool
+        sweeps; /* behind a pooler: likewise, but only behind it, and what that fails with is nothing */
+    const char *proves; /* behind a pooler: how `proof` is joined to the text; NULL: not at all */
+    bool own;           /* the router's: its prepared statement takes no place of the callers' */
+    bool hold;          /* what follows it waits for pqi_conn_go_on, in the same segment */
+    bool flush; /* its answer, and those before, leave the server before the next one runs */
+    int since;  /* servers before this version do not know it: left out there, and unanswered */
 };
 
 /* What came back for a statement. */
@@ -102,7 +105,9 @@ struct pqi_conn {
     struct pqi_origin
         origin; /* of the ids of its transactions; all zero: no primary, or not asked */
     uint64_t segment_bytes;
-    bool slow; /* it cleans, and somebody has waited in vain for that to end */
+    bool pooled;     /* a transaction pooler is in between: no session is its own */
+    char proof[640]; /* … and a condition that fails (22012) on another server than answered here */
+    bool slow;       /* it cleans, and somebody has waited in vain for that to end */
 
     /* Read by the owner: */
     enum pqi_conn_state state;
@@ -141,6 +146,7 @@ struct pqi_conn {
     uint64_t ids; /* of jobs, given so far */
     int next;     /* of its own job: the statement to be sent next */
     bool joined;  /* … what cleans the session has its place ahead */
+    bool sweeps;  /* … its first statement's */
     struct pqi_prepared prepared;
     uint32_t unclosed[8]; /* prepared statements that are still to be closed */
     int nunclosed;

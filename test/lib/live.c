@@ -205,14 +205,28 @@ static void no_notice(void *arg, const char *message)
     (void)message;
 }
 
+bool live_pooled(void)
+{
+    return getenv("PQR_FLEET_PORTS") != NULL;
+}
+
+int live_port(const char *node)
+{
+    const char *ports = getenv("PQR_FLEET_PORTS"), *at = ports ? strstr(ports, node) : NULL;
+    if (ports && !(at && at[strlen(node)] == '='))
+        fail_msg("no port of %s", node);
+    return atoi(ports ? at + strlen(node) + 1 : strrchr(url_of(node), ':') + 1);
+}
+
 /* By way of the server's own socket, which asks for no password: to prove one takes long under a
  * sanitizer. */
 static PGconn *connect_to(const char *node)
 {
-    char folder[512];
+    char folder[512], port[12];
     snprintf(folder, sizeof folder, "%s/socket", getenv("PQR_FLEET"));
-    return PQconnectdbParams((const char *const[]){"dbname", "host", NULL},
-                             (const char *const[]){url_of(node), folder, NULL}, 1);
+    snprintf(port, sizeof port, "%d", live_port(node));
+    return PQconnectdbParams((const char *const[]){"dbname", "host", "port", NULL},
+                             (const char *const[]){url_of(node), folder, port, NULL}, 1);
 }
 
 static const char *ask_text(const char *node, const char *sql)

@@ -77,6 +77,12 @@ void make_parent_and_child(const char *node);
 /* The end of a group of tests that share a router. */
 int close_router(void **state);
 
+/* Is a transaction pooler between the routers and the servers (NAME-pooled)? */
+bool live_pooled(void);
+
+/* The port of the server itself: a pooler's own is another. */
+int live_port(const char *node);
+
 /* Is this a sanitizer's build? Its loads are smaller; what is asserted is the same. */
 bool live_slow_build(void);
 

@@ -7,7 +7,8 @@ Listens on a free port of 127.0.0.1 and prints it; forwards to PORT of 127.0.0.1
 a line each, at most one theft at a time:
 
     cut MARK TAG WHEN    on the connection where the client says MARK from now on, when the server
-                         completes a command whose tag begins with TAG. WHEN:
+                         completes a command whose tag begins with TAG ("SELECT+1": the second of
+                         them). WHEN:
                            before   the client does not get that answer, nor what follows it; it is
                                     cut off when the server has answered the Sync
                            stay     the same, but it is cut off by the line `go`
@@ -49,7 +50,7 @@ class Thief:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.selector.register(self.listener, selectors.EVENT_READ, None)
         self.selector.register(sys.stdin, selectors.EVENT_READ, None)
-        self.order = None
+        self.order, self.passes = None, 0
         self.stayed = []
         self.input = b""
 
@@ -77,7 +78,8 @@ class Thief:
     def obey(self, line):
         words = line.split()
         if words[0] == "cut":
-            self.order = words[1].encode(), words[2].encode(), words[3]
+            tag, _, passes = words[2].partition("+")
+            self.order, self.passes = (words[1].encode(), tag.encode(), words[3]), int(passes or 0)
         for link in self.stayed if words[0] == "go" else []:
             self.close(link)
         self.stayed = [] if words[0] == "go" else self.stayed
@@ -106,6 +108,9 @@ class Thief:
         if not self.order or kind != b"C" or self.order[0] not in link.said:
             return True
         if not data[5:].startswith(self.order[1]):
+            return True
+        if self.passes:
+            self.passes -= 1
             return True
         link.waits, self.order = self.order[2], None
         if link.waits == "sync":

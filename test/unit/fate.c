@@ -1,5 +1,6 @@
 /* What a failure means: the table of outcomes, row by row, and what must hold of every failure. */
 #include "../../lib/plan/fate.h"
+#include "../../lib/plan/pooler.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,8 +28,9 @@
 #define rb PQI_BACKOFF
 
 /* How it was: nothing given to libpq; given; given, and a warning came first; out of
- * time; a COMMIT, and a statement alone, that were given; given to a pooler. */
-enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE, COMMIT, ALONE, POOLED };
+ * time; a COMMIT, and a statement alone, that were given; given to a pooler; and that says that
+ * no server was given to it yet; and another server than was known is behind it. */
+enum phase { UNSENT, SENT, WARNED, LATE_UNSENT, LATE, COMMIT, ALONE, POOLED, WAITED, MOVED };
 
 #define DROP false
 #define KEEP true
@@ -57,6 +59,9 @@ static const struct row {
     {"behind a pooler, too few parameters", "08P01", ERROR, POOLED, P, KEEP, x, x, SQL, SQL},
     {"behind a pooler an error is one", "23505", ERROR, POOLED, P, KEEP, x, x, SQL, SQL},
     {"behind a pooler, serialization", "40001", ERROR, POOLED, N, KEEP, rb, rb, SQL, SQL},
+
+    {"a pooler gave it no server", "08P01", FATAL, WAITED, N, DROP, rr, rr, LOST, LOST},
+    {"behind a pooler is another server", "22012", ERROR, MOVED, N, DROP, rr, rr, LOST, LOST},
 
     {"no byte given to libpq", "", NONE, UNSENT, N, DROP, rr, rr, LOST, LOST},
     {"no byte given, and the server went", "57P02", FATAL, UNSENT, N, DROP, rr, rr, LOST, LOST},
@@ -159,7 +164,9 @@ static struct pqi_failure failure(const char *sqlstate, enum pqi_severity severi
                                 .warned = phase == WARNED,
                                 .early = phase == COMMIT,
                                 .partial = phase == ALONE,
-                                .pooler = phase == POOLED,
+                                .pooler = phase >= POOLED,
+                                .waited = phase == WAITED,
+                                .moved = phase == MOVED,
                                 .timed_out = phase == LATE || phase == LATE_UNSENT};
 }
 
@@ -316,6 +323,34 @@ static void what_undoes_itself_would_do_so_again(void **state)
     assert_int_equal(pqi_undone_retry("57014"), PQR_RETRY_SAFE);
 }
 
+/* What it says to who waits, and never of what it has sent on. */
+static void a_pooler_tells_that_no_server_was_given(void **state)
+{
+    static const char *const waited[] = {
+        "query_wait_timeout", "server login has been failing, try again later (server_login_retry)",
+        "server login has been failing, cached error: connect failed (server_login_retry)",
+        "client_idle_timeout"};
+    static const char *const sent_on[] = {"",
+                                          "server conn crashed?",
+                                          "query_timeout",
+                                          "idle transaction timeout",
+                                          "pgbouncer is shut down",
+                                          "server shutting down",
+                                          "terminating connection due to administrator command",
+                                          "a query_wait_timeout"};
+    (void)state;
+    for (size_t i = 0; i < COUNT(waited); i++)
+        assert_true(pqi_pooler_waited(waited[i]));
+    for (size_t i = 0; i < COUNT(waited); i++)
+        assert_int_equal(pqi_pooler_without_server(waited[i]), i == 1 || i == 2);
+    for (size_t i = 0; i < COUNT(sent_on); i++)
+        assert_false(pqi_pooler_waited(sent_on[i]) || pqi_pooler_without_server(sent_on[i]));
+    /* Said by a server itself it means nothing. */
+    const struct pqi_failure f = {
+        .sqlstate = "08P01", .severity = PQI_SEV_FATAL, .given = true, .waited = true};
+    assert_int_equal(pqi_fate(&f).class_, PQI_MAYBE);
+}
+
 static void no_failure_is_taken_for_safer_than_it_is(void **state)
 {
     (void)state;
@@ -378,6 +413,7 @@ int main(void)
         cmocka_unit_test(every_row_of_the_table_holds),
         cmocka_unit_test(only_what_did_not_begin_is_repaired),
         cmocka_unit_test(what_undoes_itself_would_do_so_again),
+        cmocka_unit_test(a_pooler_tells_that_no_server_was_given),
         cmocka_unit_test(no_failure_is_taken_for_safer_than_it_is),
         cmocka_unit_test(what_ends_a_session_does_so_only_as_fatal),
         cmocka_unit_test(only_the_codes_named_are_run_again),

@@ -68,6 +68,7 @@ static void one_url_is_enough(void **state)
     X(slow_query_ms, 1000, "DB_SLOW_QUERY=0", 0) \
     X(log_level, PQR_LOG_OFF, "PQR_LOG=WARN", PQR_LOG_WARN) \
     X(log_format, PQI_LOG_TEXT, "PQR_LOG_FORMAT=json", PQI_LOG_JSON) \
+    X(pgbouncer, false, "DB_PGBOUNCER=yes", true)                                                   \
     X(strict_env, false, "PQR_STRICT_ENV=on", true)
 /* clang-format on */
 
@@ -326,6 +327,26 @@ static void strict_makes_warnings_faults(void **state)
     load_good(ENV(ONE, "PQR_STRICT_ENV=1"));
 }
 
+static void what_sets_a_session_up_does_not_pass_a_pooler(void **state)
+{
+    (void)state;
+    static const char fault[] =
+        "DATABASE_URL: schema, search_path and options do not pass a transaction pooler "
+        "(DB_PGBOUNCER): set them for the role, by ALTER ROLE … SET";
+    static const char *const urls[] = {
+        "DATABASE_URL=postgresql://ann:pw@h/app?schema=shop",
+        "DATABASE_URL=postgresql://ann:pw@h/app?search_path=shop",
+        "DATABASE_URL=postgresql://ann:pw@h,i/app?options=-c%20work_mem%3D1MB"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        load_good(ENV(urls[i], "DB_PGBOUNCER=no"));
+        assert_faults(ENV(urls[i], "DB_PGBOUNCER=yes"), fault);
+    }
+    assert_faults(ENV("DATABASE_URL=postgresql://ann:pw@h/app?schema=shop&pgbouncer=true"), fault);
+    assert_true(load_good(ENV("DATABASE_URL=postgresql://ann:pw@h/app?pgbouncer=true"))->pgbouncer);
+    load_good(ENV("DATABASE_URL=postgresql://ann:pw@h/app?schema=shop&pgbouncer=true",
+                  "DB_PGBOUNCER=no"));
+}
+
 /* ---- Names ----------------------------------------------------------------------------------- */
 
 static void planned_options_are_refused(void **state)
@@ -334,7 +355,6 @@ static void planned_options_are_refused(void **state)
     static const char planned[] =
         "DATABASE_DIRECT_URL|DATABASE_SHARD_3_DIRECT_URL|DATABASE_REPLICA_1_WEIGHT|"
         "DATABASE_SHARD_0_REPLICA_2_WEIGHT|DATABASE_SHARD_STRATEGY|DB_CONNECTION_LIMIT_TOTAL|"
-        "DB_PGBOUNCER|"
         "DB_FILL_LIMIT|"
         "DB_BREAKER_FAILURES|DB_BREAKER_COOLDOWN|DB_CACHE_TTL|"
         "DB_CACHE_TTL_JITTER|DB_CACHE_STALE|DB_CACHE_NEGATIVE_TTL|DB_CACHE_LOCK_TIMEOUT|"
@@ -604,6 +624,7 @@ int main(void)
         cmocka_unit_test(all_faults_are_told_together),
         cmocka_unit_test(what_does_not_fit_the_message_is_counted),
         cmocka_unit_test(strict_makes_warnings_faults),
+        cmocka_unit_test(what_sets_a_session_up_does_not_pass_a_pooler),
         cmocka_unit_test(planned_options_are_refused),
         cmocka_unit_test(variables_of_other_programs_are_ignored_with_a_warning),
         cmocka_unit_test(a_name_that_is_nearly_ours_is_asked_about),

@@ -295,13 +295,14 @@ static void options_of_ours_are_found_under_their_names_elsewhere(void **state)
 {
     (void)state;
     struct reading r = read_good("postgresql://h/d?connection_limit=5&pool_timeout=2&"
-                                 "connect_timeout=3&socket_timeout=4&application_name=me");
+                                 "connect_timeout=3&socket_timeout=4&application_name=me&"
+                                 "pgbouncer=true");
     static const char *const options[] = {"DB_CONNECTION_LIMIT", "DB_POOL_TIMEOUT",
-                                          "DB_CONNECT_TIMEOUT", "DB_SOCKET_TIMEOUT",
-                                          "DB_APPLICATION_NAME"};
-    static const char *const values[] = {"5", "2", "3", "4", "me"};
-    assert_int_equal(r.url.nwishes, 5);
-    for (int i = 0; i < 5; i++) {
+                                          "DB_CONNECT_TIMEOUT",  "DB_SOCKET_TIMEOUT",
+                                          "DB_APPLICATION_NAME", "DB_PGBOUNCER"};
+    static const char *const values[] = {"5", "2", "3", "4", "me", "true"};
+    assert_int_equal(r.url.nwishes, 6);
+    for (int i = 0; i < 6; i++) {
         assert_string_equal(r.url.wish[i].option, options[i]);
         assert_string_equal(r.url.wish[i].value, values[i]);
     }
@@ -312,7 +313,7 @@ static void options_of_ours_are_found_under_their_names_elsewhere(void **state)
 static void what_frameworks_keep_in_a_url_is_dropped_and_told(void **state)
 {
     (void)state;
-    struct reading r = read_good("postgresql://h/d?pool=5&conn_max_age=60&pgbouncer=false");
+    struct reading r = read_good("postgresql://h/d?pool=5&conn_max_age=60");
     assert_string_equal(r.url.dropped, "pool, conn_max_age");
     assert_int_equal(r.conf.targets[0].nextra, 0);
     forget(&r);
@@ -422,7 +423,6 @@ static void what_is_wrong_with_a_text_is_said(void **state)
         {"host=h client_encoding=latin1", "only UTF8 is spoken", "client_encoding"},
         {"host=h client_encoding=auto", "only UTF8 is spoken", "client_encoding"},
         {"host=h replication=database", "a walsender runs no statements", "replication"},
-        {"postgresql://h?pgbouncer=true", "not supported by this version", "pgbouncer"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         assert_refused(cases[i].text, cases[i].reason, cases[i].parameter);
