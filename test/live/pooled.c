@@ -220,6 +220,8 @@ static void what_a_function_leaves_behind_meets_nobody(void **state)
             OK(pqr_exec(tx, PQR_QUERY(.sql = "select leave()"), NULL, &live_error));
             OK(pqr_commit(tx, &live_error));
         }
+        assert_int_equal(
+            ask_number(P, "select count(*) from pg_class where relname = 'left_behind'"), 0);
         FAILS(PQR_E_SQL,
               pqr_write(s, PQR_QUERY(.sql = "select * from left_behind"), NULL, &live_error));
         assert_string_equal(live_error.sqlstate, "42P01");
