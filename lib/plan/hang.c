@@ -34,6 +34,8 @@ struct pqi_hang_verdict pqi_hang_look(const struct pqi_waiting *w, int64_t now)
 {
     int64_t silent = later(w->since_ns, w->heard_ns);
     int64_t peace = peace_ns(w, w->proven, now), patience = fifth_ns(w, PATIENCE_MS);
+    if (w->gone)
+        return (struct pqi_hang_verdict){PQI_HANG_LEAVE, now + patience};
     if (w->heard_ns > w->since_ns && now - silent < peace)
         return (struct pqi_hang_verdict){PQI_HANG_PROVEN, silent + peace_ns(w, w->proven + 1, now)};
     if (now - silent < peace)

@@ -16,6 +16,7 @@ struct pqi_waiting {
     int64_t heard_ns; /* when anything was heard from the server last; 0: never */
     int64_t asked_ns; /* the monitor's question that is under way: since when; 0: none is */
     int proven;       /* how often the server was found alive since */
+    bool gone;        /* its pooler lives on, and says that it cannot get to the server */
 };
 
 enum pqi_hang {

@@ -80,7 +80,8 @@ void pqi_call_look(struct pqi_call *c, int64_t now)
                                   .until_ns = c->until_ns,
                                   .heard_ns = atomic_load(&node->heard_ns),
                                   .asked_ns = atomic_load(&node->asked_ns),
-                                  .proven = c->proven};
+                                  .proven = c->proven,
+                                  .gone = pqi_shard_gone(node)};
     struct pqi_hang_verdict v = pqi_hang_look(&w, now);
     c->look_ns = v.look_ns;
     c->proven += v.verdict == PQI_HANG_PROVEN;

@@ -380,6 +380,18 @@ void pqi_shard_quiet(struct pqi_node *node, int64_t ms)
     troubled(node, &trouble, true, PQI_QUIET);
 }
 
+bool pqi_shard_gone(struct pqi_node *node)
+{
+    struct pqi_shard *s = node->shard;
+    if (!s->db->options->pgbouncer)
+        return false;
+    pthread_mutex_lock(&s->lock);
+    const struct pqi_known *k = &node->known;
+    bool gone = k->report.state == PQR_NODE_DOWN && k->trouble.kind == PQI_TROUBLE_REFUSED;
+    pthread_mutex_unlock(&s->lock);
+    return gone;
+}
+
 void pqi_shard_look_again(struct pqi_shard *s)
 {
     pthread_mutex_lock(&s->lock);

@@ -73,6 +73,9 @@ bool pqi_shard_told(struct pqi_node *node, uint64_t generation, const struct pqi
 /* A node did not answer, or refused. */
 void pqi_shard_troubled(struct pqi_node *node, const struct pqi_trouble *trouble);
 
+/* Behind its pooler there is no server, though the connections to the pooler live on. */
+bool pqi_shard_gone(struct pqi_node *node);
+
 /* A node said that it does not take writes, or its role is otherwise not what is known: look
  * again at once. */
 void pqi_shard_look_again(struct pqi_shard *s);

@@ -635,6 +635,26 @@ static bool writes_on(pqr_session *s, const char *node)
     return is;
 }
 
+/* The pooler lets the first one wait for the server; it is not left to that. Nobody else asks. */
+static void a_read_goes_elsewhere_when_its_server_dies_behind_the_pooler(void **state)
+{
+    (void)state;
+    pqr *db = READY_ROUTER(YES, "DB_HEALTH_INTERVAL=5m");
+    pqr_session *s = live_session(db, "acme");
+    pqr_result *res;
+    const pqr_query *q = PQR_QUERY(.sql = "select 1", .deadline_ms = 10000);
+    OK(pqr_read(s, q, &res, &live_error));
+    assert_string_equal(pqr_source(res), R1);
+    pqr_result_free(res);
+    fleet("kill %s", R1);
+    OK(pqr_read(s, q, &res, &live_error));
+    assert_string_equal(pqr_source(res), P);
+    pqr_result_free(res);
+    pqr_session_close(s);
+    pqr_close(db, 0);
+    fleet("start %s", R1);
+}
+
 static void writes_follow_a_failover(void **state)
 {
     (void)state;
@@ -686,6 +706,7 @@ int main(void)
         cmocka_unit_test(a_write_whose_server_crashes_behind_it_is_unknown),
         cmocka_unit_test(when_the_server_crashes_behind_it_no_write_is_called_what_it_is_not),
         cmocka_unit_test(nothing_runs_on_another_server_than_is_known),
+        cmocka_unit_test(a_read_goes_elsewhere_when_its_server_dies_behind_the_pooler),
         cmocka_unit_test(writes_follow_a_failover),
     };
     return cmocka_run_group_tests_name("pooled", tests, make_tables, NULL);

@@ -55,6 +55,18 @@ static void where_the_monitor_waits_already_a_call_leaves_after_its_first_look(v
     assert_int_equal(at(&w, 60), PQI_HANG_LEAVE);
 }
 
+/* Whatever else was heard: that came from the pooler. */
+static void where_a_pooler_has_no_server_a_call_leaves_at_once(void **state)
+{
+    (void)state;
+    struct pqi_waiting w = call_of(300);
+    w.gone = true;
+    assert_int_equal(at(&w, 0), PQI_HANG_LEAVE);
+    w.heard_ns = BEGAN + 30 * MS;
+    assert_int_equal(at(&w, 31), PQI_HANG_LEAVE);
+    assert_true(pqi_hang_look(&w, BEGAN + 31 * MS).look_ns > BEGAN + 31 * MS);
+}
+
 static void a_server_that_answers_others_does_not_hang_however_long_a_statement_takes(void **state)
 {
     (void)state;
@@ -182,6 +194,7 @@ int main(void)
         cmocka_unit_test(a_call_of_300_ms_asks_after_60_and_leaves_60_later),
         cmocka_unit_test(a_call_with_time_asks_after_100_and_leaves_150_later),
         cmocka_unit_test(where_the_monitor_waits_already_a_call_leaves_after_its_first_look),
+        cmocka_unit_test(where_a_pooler_has_no_server_a_call_leaves_at_once),
         cmocka_unit_test(a_server_that_answers_others_does_not_hang_however_long_a_statement_takes),
         cmocka_unit_test(each_proof_of_life_doubles_the_peace_up_to_a_second),
         cmocka_unit_test(where_the_monitor_cannot_ask_a_call_leaves_after_half_of_its_time),
