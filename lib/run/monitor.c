@@ -348,18 +348,35 @@ static void probe(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
     step(m, p, 0, now);
 }
 
+/* This thread may have been late itself: to prove passwords takes it milliseconds each, and there may be
+ * many servers. Each has a quarter of the patience from when it was heard last, and ten times the patience
+ * in all. */
+static int64_t spared_ns(const struct pqi_probe *p, int64_t late_ns)
+{
+    int64_t patience = patience_ms(p), heard = pqi_after_ms(p->conn->stepped_ns, patience / 4);
+    int64_t most = pqi_after_ms(late_ns, 10 * patience);
+    return heard < late_ns ? late_ns : heard < most ? heard : most;
+}
+
 /* The monitor's patience ends, or that with the address being tried. */
 static int64_t late_ns(const struct pqi_probe *p)
 {
     bool connecting = !p->conn->ready && !p->asked;
-    return connecting && p->conn->connect_until_ns < p->until_ns ? p->conn->connect_until_ns
-                                                                 : p->until_ns;
+    int64_t late = connecting && p->conn->connect_until_ns < p->until_ns ? p->conn->connect_until_ns
+                                                                         : p->until_ns;
+    return spared_ns(p, late);
+}
+
+/* It has answered, and this thread has not come to hear it yet. */
+static bool is_heard_late(const struct pqi_probe *p, int64_t now)
+{
+    return now < pqi_after_ms(p->until_ns, 10 * patience_ms(p)) && pqi_conn_may_go_on(p->conn);
 }
 
 static void probe_late(struct pqi_monitor *m, struct pqi_probe *p, int64_t now)
 {
     bool under_way = p->conn && (p->asked || p->conn->state != PQI_IDLE);
-    if (!under_way || late_ns(p) > now)
+    if (!under_way || late_ns(p) > now || is_heard_late(p, now))
         return;
     if (!p->asked) {
         pqi_conn_late(p->conn);

@@ -465,7 +465,7 @@ static void look_at_queued(struct pqi_opener *o)
 
 static int64_t look_at_time(struct pqi_opener *o, int64_t now)
 {
-    int64_t due = PQI_FOREVER;
+    int64_t due = PQI_FOREVER, ms = o->db->options->connect_timeout_ms;
     for (struct pqi_link *l = o->openings.next, *next; l != &o->openings; l = next) {
         struct opening *x = pqi_container(l, struct opening, link);
         next = l->next;
@@ -476,6 +476,9 @@ static int64_t look_at_time(struct pqi_opener *o, int64_t now)
                                          : x->conn->connect_until_ns;
         if (late > now) {
             due = late < due ? late : due;
+        } else if (x->state != CLEAN && now < pqi_after_ms(late, ms) &&
+                   pqi_conn_may_go_on(x->conn)) {
+            due = now; /* it is this thread that is late */
         } else if (x->state == CLEAN) {
             clean_late(x, now);
             due = pqi_after_ms(now, CLEAN_MS) < due ? pqi_after_ms(now, CLEAN_MS) : due;

@@ -988,13 +988,21 @@ static void busy_step(struct pqi_conn *c, short revents)
 
 void pqi_conn_step(struct pqi_conn *c, short revents)
 {
-    if (c->state == PQI_RESOLVING)
+    if (c->state == PQI_RESOLVING) {
         resolve_step(c);
-    else if (c->state == PQI_CONNECTING && revents)
+    } else if (c->state == PQI_CONNECTING && revents) {
         connect_step(c);
-    else if (c->state == PQI_BUSY)
+        c->stepped_ns = pqi_now_ns();
+    } else if (c->state == PQI_BUSY) {
         busy_step(c, revents);
+    }
     try_others(c);
+}
+
+bool pqi_conn_may_go_on(const struct pqi_conn *c)
+{
+    struct pollfd p = {.fd = pqi_conn_fd(c), .events = c->events};
+    return p.fd >= 0 && poll(&p, 1, 0) > 0;
 }
 
 bool pqi_conn_pass_on(struct pqi_conn *c)

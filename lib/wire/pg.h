@@ -117,12 +117,13 @@ struct pqi_conn {
     struct pqi_job own;    /* the last pqi_conn_send */
     struct pqi_link ended; /* jobs of pqi_conn_put that have ended; the owner takes them out */
     struct pqi_queue queue;
-    int64_t moved_ns;   /* when an answer came last */
-    int64_t stepped_ns; /* BUSY: when it was looked at last, whatever had come */
-    bool warned;        /* a WARNING that the server is going down came */
-    bool alone;         /* a commit of it did not wait for its synchronous standby to the end */
-    bool tainted;       /* must not be pooled again */
-    bool held;          /* IDLE: amid a segment, and nothing of it was acknowledged yet */
+    int64_t moved_ns; /* when an answer came last */
+    int64_t
+        stepped_ns; /* when it was looked at last, whatever had come; CONNECTING: when it went on */
+    bool warned;    /* a WARNING that the server is going down came */
+    bool alone;     /* a commit of it did not wait for its synchronous standby to the end */
+    bool tainted;   /* must not be pooled again */
+    bool held;      /* IDLE: amid a segment, and nothing of it was acknowledged yet */
     bool leaves;    /* so did what its present user ran: to be cleaned before anybody else's turn */
     bool deferred;  /* so may deferred triggers have: to be cleaned before who does not `join` */
     bool cleans;    /* BUSY: with cleaning alone */
@@ -178,6 +179,9 @@ void pqi_conn_fail(struct pqi_conn *c, enum pqi_trouble_kind kind, const char *t
 
 /* Has the server ended it, or said anything while it was IDLE? Then it must not be used. */
 bool pqi_conn_stale(const struct pqi_conn *c);
+
+/* Has come what it waits for, so that pqi_conn_step would go on? Then it is not its server that is late. */
+bool pqi_conn_may_go_on(const struct pqi_conn *c);
 
 /* BUSY: is there anything to be read? Reads nothing. */
 bool pqi_conn_spoke(const struct pqi_conn *c);
