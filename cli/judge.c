@@ -97,10 +97,11 @@ static void judge_reach(const struct fleet *f, int node, struct findings *out)
     const pqr_error *err = &f->facts[node].err;
     bool late = err->code == PQR_E_DEADLINE && h->why[0] != '\0'; /* the router has seen more */
     bool login = err->code == PQR_E_AUTH || (late && h->condition == PQR_NODE_NO_LOGIN);
-    bool full = strcmp(err->sqlstate, "53300") == 0;
+    static const pqr_error no_room = {.code = PQR_E_CONNECT, .sqlstate = "53300"};
+    bool full = strcmp(err->sqlstate, "53300") == 0 || (late && h->condition == PQR_NODE_FULL);
     const char *advice = pqr_code_advice(err->code);
     if (full)
-        advice = advice_for(err);
+        advice = advice_for(&no_room);
     else if (late || err->code == PQR_E_CONNECT)
         advice = reach;
     if (err->code == PQR_OK)
