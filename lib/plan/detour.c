@@ -3,7 +3,8 @@
 
 #define MS INT64_C(1000000)
 #define HERE_MS 20
-#define PEER_MS 100
+#define PEER_MS \
+    1000 /* where many begin at once, all wait for logins: that spreads them, and must not */
 #define LOOK_MS 10
 #define SELDOM_MS 100
 

@@ -18,7 +18,7 @@ struct pqi_detour_verdict {
 };
 
 /* A login takes some milliseconds: after 20 ms, or a fifth of the call's time if that is less, it looks
- * for another one there; elsewhere after a fifth of its time, 100 ms at most; everywhere after half of it.
+ * for another one there; elsewhere after a fifth of its time, a second at most; everywhere after half of it.
  * Then again, more and more seldom, each 10 to 100 ms. */
 struct pqi_detour_verdict pqi_detour(int64_t since_ns, int64_t until_ns, int64_t now_ns);
 
