@@ -15,9 +15,16 @@ prefix=$work/prefix
 
 fail() { echo "install: $*" >&2; exit 1; }
 
-env -u DESTDIR CC="$cc" meson setup "$work/build" "$root" --prefix "$prefix" --buildtype release \
+env -u DESTDIR CC="$cc" meson setup "$work/build" "$root" --prefix "$prefix" --buildtype plain \
     -Dunit=disabled -Dlive=disabled -Dnotes=disabled -Dadapters=disabled > "$work/log" 2>&1 || { cat "$work/log"; fail "meson setup"; }
-env -u DESTDIR meson install -C "$work/build" > "$work/log" 2>&1 || { cat "$work/log"; fail "meson install"; }
+meson introspect --installed "$work/build" > "$work/installed"
+mapfile -t targets < <(python3 -c '
+import json, os, sys
+for made in json.load(open(sys.argv[1])):
+    if made.startswith(sys.argv[2] + "/"):
+        print(os.path.relpath(made, sys.argv[2]))' "$work/installed" "$work/build" | grep -v '\.pc$')
+ninja -C "$work/build" "${targets[@]}" > "$work/log" 2>&1 || { cat "$work/log"; fail "ninja"; }
+env -u DESTDIR meson install --no-rebuild -C "$work/build" > "$work/log" 2>&1 || { cat "$work/log"; fail "meson install"; }
 rm -rf "$work/build"
 
 pc=$(find "$prefix" -name pqrouter.pc)

@@ -27,6 +27,15 @@ static long connections(void)
                          " and backend_type = 'client backend' and pid <> pg_backend_pid()");
 }
 
+/* Those of them that were used within the last second. */
+static long connections_in_use(void)
+{
+    return ask_number(
+        P, "select count(*) from pg_stat_activity where usename = 'app'"
+           " and backend_type = 'client backend' and pid <> pg_backend_pid()"
+           " and (state <> 'idle' or state_change > clock_timestamp() - interval '1 s')");
+}
+
 /* ---- Many threads --------------------------------------------------------------------------- */
 
 struct crowd {
@@ -435,17 +444,23 @@ static void sixty_four_readers_use_at_most_four_connections(void **state)
     pqr *db = READY_ROUTER("DB_CONNECTION_LIMIT=20");
     struct crowd c = {.db = db, .call = point_read, .calls = 1 << 30};
     struct one *list = start_crowd(&c);
-    long most = 0;
-    for (int i = 0; i < 20; i++, live_sleep_ms(100)) {
-        long now = connections();
-        most = now > most ? now : most;
+    /* Where a server leaves a statement unanswered for a tenth of a second, another connection is tried;
+     * on a busy machine any may. So for two seconds on end, which will come. */
+    long most = 0, in_a_row = 0;
+    int64_t until = live_now_ms() + 60000;
+    while (in_a_row < 20 && live_now_ms() < until) {
+        long now = connections_in_use();
+        most = in_a_row == 0 || now > most ? now : most;
+        in_a_row = now <= 4 ? in_a_row + 1 : 0;
+        live_sleep_ms(100);
     }
     atomic_store(&c.stop, true);
     join_crowd(list);
-    print_message("%ld reads over at most %ld connections\n", c.done, most);
+    print_message("%ld reads, in the end over at most %ld connections\n", c.done, most);
     assert_int_equal(c.wrong, 0);
     assert_int_equal(c.unexpected, 0);
     assert_in_range(most, 1, 4);
+    assert_int_equal(in_a_row, 20);
     pqr_close(db, 0);
 }
 
@@ -503,11 +518,29 @@ static void short_deadlines_hit_nobody_else(void **state)
     pqr_close(db, 1000);
 }
 
-static void *sleep_on(void *arg)
+#define SLEEPERS "state = 'active' and query like 'select pg_sleep(100)%%'"
+
+static long sleepers_at_the_server(void)
 {
-    pqr_session *s = live_session(arg, "sleeper");
-    pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(20)", .deadline_ms = 6000), NULL, NULL);
+    return ask_number(P, "select count(*) from pg_stat_activity where " SLEEPERS);
+}
+
+static void sleep_for(pqr *db, int ms)
+{
+    pqr_session *s = live_session(db, "sleeper");
+    pqr_read(s, PQR_QUERY(.sql = "select pg_sleep(100)", .deadline_ms = ms), NULL, NULL);
     pqr_session_close(s);
+}
+
+static void *sleep_soundly(void *arg)
+{
+    sleep_for(arg, 60000);
+    return NULL;
+}
+
+static void *sleep_a_little(void *arg)
+{
+    sleep_for(arg, 6000);
     return NULL;
 }
 
@@ -530,14 +563,14 @@ static void fast_statements_go_together_but_not_behind_one_that_may_be_slow(void
     pthread_t sleeper;
     for (int i = 0; i < 100; i++) /* until it is known to be fast */
         rides(s);
-    assert_int_equal(pthread_create(&sleeper, NULL, sleep_on, db), 0);
-    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
-                                   " and query like 'select pg_sleep(20)%%'") == 1);
+    assert_int_equal(pthread_create(&sleeper, NULL, sleep_a_little, db), 0);
+    EVENTUALLY(5000, sleepers_at_the_server() == 1);
     int riding = 0;
     for (int i = 0; i < 100; i++)
         riding += rides(s);
     assert_in_range(riding, 80, 100); /* but for the first, until another lane is open */
     pthread_join(sleeper, NULL);
+    EVENTUALLY(5000, sleepers_at_the_server() == 0);
     pqr_session_close(s);
     pqr_close(db, 0);
 }
@@ -551,18 +584,15 @@ static void no_one_waits_behind_a_slow_statement(void **state)
     pthread_t sleepers[6];
     OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), NULL, &live_error));
     for (int i = 0; i < 6; i++)
-        pthread_create(&sleepers[i], NULL, sleep_on, db);
-    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
-                                   " and query like 'select pg_sleep(20)%%'") == 6);
+        pthread_create(&sleepers[i], NULL, sleep_soundly, db);
+    EVENTUALLY(30000, sleepers_at_the_server() == 6);
     for (int i = 0; i < 50; i++)
         OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL, &live_error));
-    assert_int_equal(ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
-                                   " and query like 'select pg_sleep(20)%%'"),
-                     6);
+    assert_int_equal(sleepers_at_the_server(), 6);
+    ask_number(P, "select count(pg_cancel_backend(pid)) from pg_stat_activity where " SLEEPERS);
     for (int i = 0; i < 6; i++)
         pthread_join(sleepers[i], NULL);
-    EVENTUALLY(5000, ask_number(P, "select count(*) from pg_stat_activity where state = 'active'"
-                                   " and query like 'select pg_sleep(20)%%'") == 0);
+    EVENTUALLY(5000, sleepers_at_the_server() == 0);
     OK(pqr_read(s, PQR_QUERY(.sql = "select 1", .deadline_ms = 1000), NULL, &live_error));
     pqr_session_close(s);
     pqr_close(db, 0);

@@ -680,6 +680,46 @@ static void the_log_level_decides_what_is_told(void **state)
     assert_true(records_at("info") > 0);
 }
 
+/* A log that takes its time: what tells of R1 holds the monitor's thread up. */
+struct slow_log {
+    _Atomic int held, primary_lost;
+};
+
+static void hold_up(void *arg, int level, const char *event, const char *text)
+{
+    struct slow_log *log = arg;
+    (void)level;
+    if (strcmp(event, "node_down") != 0 && strcmp(event, "node_suspect") != 0)
+        return;
+    if (strstr(text, P)) {
+        atomic_fetch_add(&log->primary_lost, 1);
+    } else if (strstr(text, R1)) {
+        live_sleep_ms(2500);
+        atomic_fetch_add(&log->held, 1);
+    }
+}
+
+static void a_server_whose_answer_was_not_read_yet_is_not_down(void **state)
+{
+    (void)state;
+    struct slow_log log = {0};
+    const char *const settings[] = {"DB_HEALTH_INTERVAL=100ms", NULL};
+    pqr *db = NULL;
+    OK(pqr_open(&db, PQR_OPTIONS(.env = live_env(settings), .log = hold_up, .log_arg = &log),
+                &live_error));
+    live_ready(db);
+    for (int i = 1; i <= 3; i++) {
+        EVENTUALLY(10000, serves_reads(db, R1));
+        fleet("kill " R1);
+        EVENTUALLY(10000, atomic_load(&log.held) >= i);
+        live_sleep_ms(300);
+        fleet("start " R1);
+    }
+    assert_int_equal(atomic_load(&log.primary_lost), 0);
+    pqr_close(db, 0);
+    EVENTUALLY(10000, ask_number(P, "select count(*) from pg_stat_replication") == 1);
+}
+
 static void a_connection_carries_the_application_name(void **state)
 {
     (void)state;
@@ -779,6 +819,7 @@ int main(void)
         cmocka_unit_test(connections_are_retired_by_age),
         cmocka_unit_test(slow_statements_are_told),
         cmocka_unit_test(the_log_level_decides_what_is_told),
+        cmocka_unit_test(a_server_whose_answer_was_not_read_yet_is_not_down),
         cmocka_unit_test(a_connection_carries_the_application_name),
         cmocka_unit_test(the_environment_of_libpq_does_not_change_sessions),
         cmocka_unit_test(writes_go_on_when_the_old_primary_comes_back_beside_the_new_one),
