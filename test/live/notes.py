@@ -780,14 +780,14 @@ class Serving(Case):
 class Faults(Case):
 
     def test_without_a_primary_writes_are_unavailable_and_reads_go_on(self):
-        s = self.server(DB_POOL_TIMEOUT="300ms", DB_HEALTH_INTERVAL="200ms")
-        t = Tenant(new_tenant(), on=s)
+        t = Tenant(new_tenant())
         note = t.note("one")
+        t.on = self.server(DB_POOL_TIMEOUT="300ms", DB_HEALTH_INTERVAL="200ms")
 
-        def replica_has_it():
-            return fleet.sql("shard0/replica1",
-                             f"select 1 from notes.note where id = '{note}'") == "1"
-        self.assertTrue(eventually(replica_has_it))
+        def the_replica_answers():     # within that time, on a connection that it has made by then
+            found = t.ask("GET", f"/notes/{note}", Cache_Control="")
+            return (200, "shard0/replica1") == (found.status, found.served_by)
+        self.assertTrue(eventually(the_replica_answers))
         fleet.kill("shard0/primary")
         try:
             for method, path, body in [("POST", "/notes", {"slug": "two", "title": "x"}),
@@ -798,7 +798,7 @@ class Faults(Case):
                 self.expect(503, "unavailable", None, t.ask(method, path, body))
             found = t.ask("GET", f"/notes/{note}", Cache_Control="")
             self.assertEqual((200, "shard0/replica1"), (found.status, found.served_by))
-            health = s.ask("GET", "/health")
+            health = t.on.ask("GET", "/health")
             self.assertEqual((200, False), (health.status, health.body["ready"]))
         finally:
             fleet.start("shard0/primary")
@@ -810,8 +810,9 @@ class Faults(Case):
         for env in ({"DB_POOL_TIMEOUT": "200ms"}, {"DB_POOL_QUEUE_LIMIT": "0"}):
             s = self.server("--deadline", "60000", DB_CONNECTION_LIMIT="1", **env)
             t = Tenant(new_tenant())
-            t.on = s
             note = t.note()
+            t.on = s
+            self.assertTrue(eventually(lambda: t.ask("GET", f"/notes/{note}").status == 200))
             with ThreadPoolExecutor(1) as pool, locked(note) as release:
                 slow = pool.submit(t.ask, "PATCH", f"/notes/{note}", {"title": "Waited"})
                 self.assertTrue(eventually(somebody_waits_for_a_lock))
@@ -850,7 +851,7 @@ class Faults(Case):
             fleet.sql("shard0/primary", "alter schema mislaid rename to notes")
 
     def test_a_login_holds_no_connection_while_it_hashes(self):
-        s = self.server(DB_CONNECTION_LIMIT="1", DB_POOL_TIMEOUT="500ms")
+        s = self.server(DB_CONNECTION_LIMIT="1", DB_POOL_TIMEOUT="2s")
         t = Tenant(new_tenant(), on=s)
         # A hash that takes minutes. Where it is computed says the processor's time.
         fleet.sql("shard0/primary", f"update notes.account set password_hash = "
