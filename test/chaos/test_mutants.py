@@ -14,7 +14,7 @@ sys.path.insert(0, HERE)
 from chaos import Stage, Trial, arguments
 from faults import Faults
 
-ROUNDS = 8
+ROUNDS = 20
 # By what must be done to the servers for the mistake to matter: mutant → the rule that it breaks.
 STALE = {
     "session-any": "ryw",
