@@ -223,6 +223,7 @@ static void a_write_whose_position_is_lost_is_ok_and_its_session_reads_on_the_pr
     pqr *db = READY_ROUTER(thief.url, "DB_HEALTH_INTERVAL=5m");
     pqr_session *s = live_session(db, "acme");
     pqr_result *res;
+    fleet("pause-replay " R1);
     proxy_tell(&thief, "cut positionless INSERT sync");
     OK(pqr_write(s, PQR_QUERY(.sql = "insert into note(body) values ('positionless')"), &res,
                  &live_error));
@@ -230,9 +231,12 @@ static void a_write_whose_position_is_lost_is_ok_and_its_session_reads_on_the_pr
     pqr_result_free(res);
     proxy_hears(&thief, "cut");
     assert_int_equal(notes("positionless"), 1);
-    OK(pqr_read(s, PQR_QUERY(.sql = "select 1"), &res, &live_error));
+    OK(pqr_read(s, PQR_QUERY(.sql = "select count(*) from note where body = 'positionless'"), &res,
+                &live_error));
+    assert_string_equal(pqr_text(res, 0, 0), "1");
     assert_string_equal(pqr_source(res), P);
     pqr_result_free(res);
+    fleet("resume-replay " R1);
     pqr_session_close(s);
     pqr_close(db, 0);
     proxy_end(&thief);
