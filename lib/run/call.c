@@ -255,7 +255,7 @@ static void heed_token(struct pqi_call *c, struct pqi_errand *e)
     e->catching_up = c->catching_up;
 }
 
-static enum pqi_placing ask_for_place(struct pqi_call *c)
+static enum pqi_placing ask_for_place(struct pqi_call *c, pqr_error *err)
 {
     pqi_call_share_back(c);
     struct pqi_errand e = {.write = c->write,
@@ -283,15 +283,13 @@ static enum pqi_placing ask_for_place(struct pqi_call *c)
         c->generation = atomic_load(&c->node->pool.generation);
         return PQI_PLACE_GO;
     }
-    return pqi_shard_place(c->shard, &e, &c->node, &c->err);
+    return pqi_shard_place(c->shard, &e, &c->node, err);
 }
 
 bool pqi_call_find_place(struct pqi_call *c)
 {
-    bool found = ask_for_place(c) == PQI_PLACE_GO;
-    if (!found)
-        pqi_call_none_happened(c);
-    return found;
+    pqr_error unheard; /* its own is not only its own while it rides: an outcome may come just now */
+    return ask_for_place(c, &unheard) == PQI_PLACE_GO;
 }
 
 /* The shard is decided anew each time: the map may have changed while the call waited. */
@@ -342,14 +340,14 @@ static void place(struct pqi_call *c)
         pqi_call_end_with_error(c);
         return;
     }
-    enum pqi_placing placing = ask_for_place(c);
+    enum pqi_placing placing = ask_for_place(c, &c->err);
     if (placing == PQI_PLACE_WAIT && !c->hoping) {
         /* News may have come between the question and the hope: so ask once more. */
         c->hope.for_share = !c->write;
         pqi_shard_hope(c->shard, &c->hope);
         c->hoping = true;
         forget_tries(c);
-        placing = ask_for_place(c);
+        placing = ask_for_place(c, &c->err);
     }
     switch (placing) {
     case PQI_PLACE_GO:

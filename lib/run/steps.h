@@ -45,7 +45,7 @@ void pqi_call_moved(struct pqi_call *c);
 /* Gives its place in the primary's share of reads back, if it has one. */
 void pqi_call_share_back(struct pqi_call *c);
 
-/* Which node serves it? false: none. Fills `node`, or `err`. */
+/* Which node serves it? Fills `node`; false: none. `err` stays as it is. */
 bool pqi_call_find_place(struct pqi_call *c);
 
 /* ---- hang.c ----------------------------------------------------------------------------------- */
