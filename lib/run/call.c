@@ -286,10 +286,10 @@ static enum pqi_placing ask_for_place(struct pqi_call *c, pqr_error *err)
     return pqi_shard_place(c->shard, &e, &c->node, err);
 }
 
+/* Its own error is not only its own while it rides: an outcome may come just now. */
 bool pqi_call_find_place(struct pqi_call *c)
 {
-    pqr_error
-        unheard; /* its own is not only its own while it rides: an outcome may come just now */
+    pqr_error unheard;
     return ask_for_place(c, &unheard) == PQI_PLACE_GO;
 }
 
